@@ -1,0 +1,3 @@
+//! The `allpet` command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Diffusion schedules, forward processes and samplers behind one object-safe trait.

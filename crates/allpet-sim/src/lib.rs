@@ -1,0 +1,1 @@
+//! Procedural PET phantoms, tracers and acquisition physics: simulated sinograms split by subject.
