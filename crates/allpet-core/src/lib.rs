@@ -18,7 +18,7 @@ mod prompt;
 mod random;
 mod scanner;
 
-pub use atomic::{write_atomically, write_bytes_atomically};
+pub use atomic::{AtomicFile, write_atomically, write_bytes_atomically};
 pub use dataset::Dataset;
 pub use error::{Error, Result};
 pub use finite::check_finite;
