@@ -1,1 +1,32 @@
 //! Training runs that resume to the same bytes: optimiser, EMA, rate schedules, checkpoints, observers.
+//!
+//! [`Trainer`] owns the loop: batch → loss → gradient → clip → AdamW → EMA → observers → checkpoint. Data come
+//! through [`Source::batch`], a function of the step alone, and a checkpoint holds everything else a step depends
+//! on; so a run that was killed and resumed ends in the bytes of one that was not. Nothing here depends on the
+//! clock, on the number of threads or on how often a checkpoint is written.
+
+mod adamw;
+pub mod checkpoint;
+mod checksum;
+mod clip;
+mod config;
+mod ema;
+mod error;
+mod host;
+mod objective;
+mod observe;
+mod rate;
+mod trainer;
+mod weights;
+
+pub use adamw::{AdamW, AdamWConfig, Update};
+pub use checkpoint::{Checkpoint, Identity};
+pub use clip::{clip_factor, global_norm};
+pub use config::TrainConfig;
+pub use ema::ema_decay;
+pub use error::{BoxError, Error, Result};
+pub use objective::{Loss, Objective, Source};
+pub use observe::{JsonLines, Observer, StepInfo};
+pub use rate::RateSchedule;
+pub use trainer::{Outcome, Trainer};
+pub use weights::{load_model, save_model};
