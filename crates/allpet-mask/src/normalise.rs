@@ -26,7 +26,7 @@ impl Normalisation {
     pub fn apply(self, mask: &mut [f32]) {
         match self {
             Self::Linear => {
-                let peak = mask.iter().copied().fold(0.0_f32, f32::max);
+                let peak = peak(mask);
                 if peak > 0.0 {
                     // A division, not a product with 1/peak: the peak itself becomes exactly 1.
                     mask.iter_mut().for_each(|v| *v /= peak);
@@ -35,6 +35,18 @@ impl Normalisation {
             Self::Clip => mask.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0)),
         }
     }
+}
+
+/// The greatest value, at least 0; in sixteen lanes, since a maximum does not depend on the order.
+fn peak(mask: &[f32]) -> f32 {
+    let mut lanes = [0.0_f32; 16];
+    let (blocks, rest) = mask.as_chunks::<16>();
+    for block in blocks {
+        for (lane, &value) in lanes.iter_mut().zip(block) {
+            *lane = if value > *lane { value } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).copied().fold(0.0, f32::max)
 }
 
 impl fmt::Display for Normalisation {
