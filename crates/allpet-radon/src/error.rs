@@ -1,0 +1,44 @@
+//! The error of this crate.
+
+/// What can be wrong with a projector, its arrays or a reconstruction.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A fault found by `allpet-core`: an invalid grid, geometry or scanner.
+    #[error(transparent)]
+    Core(#[from] allpet_core::Error),
+    /// An array whose shape does not fit the operator.
+    #[error("{what} has shape {got:?}; expected {expected}")]
+    Shape {
+        /// Name of the array.
+        what: &'static str,
+        /// What was expected.
+        expected: String,
+        /// The shape found.
+        got: Vec<usize>,
+    },
+    /// A setting outside its range.
+    #[error("{what} is {got}; expected {expected}")]
+    Setting {
+        /// Name of the setting.
+        what: &'static str,
+        /// What was expected.
+        expected: &'static str,
+        /// What was given.
+        got: f64,
+    },
+    /// A filter that does not exist.
+    #[error("unknown filter `{word}`; known: {known}")]
+    UnknownFilter {
+        /// What was given.
+        word: String,
+        /// The filters there are.
+        known: String,
+    },
+    /// The Fourier transform refused its buffers.
+    #[error("Fourier transform: {0}")]
+    Fourier(#[from] realfft::FftError),
+}
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

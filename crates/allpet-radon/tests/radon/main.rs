@@ -1,0 +1,5 @@
+//! The radon crate against closed forms and `f64` references.
+
+mod adjoint;
+mod common;
+mod projector;
