@@ -1,0 +1,12 @@
+//! What the CPU operators share: borrowed storage and its checks.
+
+use candle_core::{CpuStorage, Layout, Result, bail};
+
+/// The floats behind a contiguous tensor.
+pub(crate) fn floats<'a>(what: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let all = storage.as_slice::<f32>()?;
+    match layout.contiguous_offsets() {
+        Some((from, to)) => Ok(&all[from..to]),
+        None => bail!("{what}: expected a contiguous tensor, got strides {:?}", layout.stride()),
+    }
+}

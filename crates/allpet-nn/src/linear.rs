@@ -1,0 +1,82 @@
+//! The linear layer `y = x·Wᵀ + b`, each row computed alone: the batch never enters a sum or the choice of a kernel.
+
+use crate::cpu::floats;
+use crate::lanes::{Kernel, Sum};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+
+/// `x [B, in]`, `weight [out, in]`, `bias [out]` → `[B, out]`.
+///
+/// # Errors
+/// Shapes that do not fit; the message names them.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear)
+    } else {
+        x.matmul(&weight.t()?)?.broadcast_add(bias)
+    }
+}
+
+struct Linear;
+
+impl CustomOp3 for Linear {
+    fn name(&self) -> &'static str {
+        "allpet-linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+        b: &CpuStorage,
+        lb: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (&[batch, inputs], &[outputs, depth]) = (lx.dims(), lw.dims()) else {
+            bail!("linear: input {:?} and weight {:?}; expected [B, in] and [out, in]", lx.dims(), lw.dims());
+        };
+        if inputs != depth || lb.dims() != [outputs] {
+            bail!("linear: input {:?}, weight {:?}, bias {:?} do not fit", lx.dims(), lw.dims(), lb.dims());
+        }
+        let (x, w, b) = (floats("linear", x, lx)?, floats("linear", w, lw)?, floats("linear", b, lb)?);
+        let kernel = Kernel::get();
+        let (m, n) = (kernel.m, kernel.n);
+        let mut out = vec![0f32; batch * outputs];
+        let (mut rows, mut panel, mut tile) = (vec![0f32; depth * m], vec![0f32; depth * n], vec![0f32; m * n]);
+        let sum = Sum { rows: 1, cols: depth, a_row: 0, a_col: m, b_row: 0, b_col: n };
+        for first in (0..batch).step_by(n) {
+            let samples = n.min(batch - first);
+            panel.fill(0.0);
+            for (j, row) in x.chunks_exact(depth).skip(first).take(samples).enumerate() {
+                row.iter().enumerate().for_each(|(k, v)| panel[k * n + j] = *v);
+            }
+            for top in (0..outputs).step_by(m) {
+                let count = m.min(outputs - top);
+                let mut start = vec![0f32; m];
+                start[..count].copy_from_slice(&b[top..top + count]);
+                rows.fill(0.0);
+                for (i, row) in w.chunks_exact(depth).skip(top).take(count).enumerate() {
+                    row.iter().enumerate().for_each(|(k, v)| rows[k * m + i] = *v);
+                }
+                kernel.tile(sum, &rows, &panel, &start, &mut tile, n, (m, n), false);
+                for i in 0..count {
+                    for j in 0..samples {
+                        out[(first + j) * outputs + top + i] = tile[i * n + j];
+                    }
+                }
+            }
+        }
+        Ok((CpuStorage::F32(out), Shape::from((batch, outputs))))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(grad.matmul(w)?), Some(grad.t()?.contiguous()?.matmul(x)?), Some(grad.sum(0)?)))
+    }
+}

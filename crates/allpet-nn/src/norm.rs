@@ -1,0 +1,215 @@
+//! GroupNorm (Wu & He 2018) with a scale and shift per sample and channel, and optional SiLU, in one pass each way.
+//!
+//! `y = act(scale[b,c]·x̂ + shift[b,c])`, `x̂` normalised over the channels of a group and all pixels. Scale and shift per
+//! sample carry both the layer's own affine parameters and the conditioning (FiLM), so that neither costs a pass.
+
+use crate::cpu::floats;
+use crate::elementwise::{lane_sum, sigmoid};
+use crate::lanes::vectorised;
+use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+const EPSILON: f64 = 1e-5;
+
+/// `x [B, C, H, W]`, `scale` and `shift` `[B, C]` → the normalised, scaled, shifted and (with `silu`) activated tensor.
+///
+/// # Errors
+/// Groups that do not divide the channels, or shapes that do not fit; the message names both.
+pub fn group_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, groups: usize, silu: bool) -> Result<Tensor> {
+    let (b, c, h, w) = x.dims4()?;
+    if groups == 0 || c % groups != 0 {
+        bail!("group norm: {groups} groups do not divide {c} channels");
+    }
+    if x.device().is_cpu() {
+        return x.contiguous()?.apply_op3(&scale.contiguous()?, &shift.contiguous()?, GroupNorm { groups, silu });
+    }
+    let flat = x.reshape((b, groups, ()))?;
+    let centred = flat.broadcast_sub(&flat.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    let hat = centred.broadcast_div(&(variance + EPSILON)?.sqrt()?)?.reshape((b, c, h, w))?;
+    let y = hat.broadcast_mul(&scale.reshape((b, c, 1, 1))?)?.broadcast_add(&shift.reshape((b, c, 1, 1))?)?;
+    if silu { y.silu() } else { Ok(y) }
+}
+
+struct GroupNorm {
+    groups: usize,
+    silu: bool,
+}
+
+struct Sizes {
+    channels: usize,
+    per_group: usize,
+    pixels: usize,
+}
+
+impl GroupNorm {
+    fn sizes(&self, x: &[usize], scale: &[usize], shift: &[usize]) -> Result<Sizes> {
+        let &[b, c, h, w] = x else { bail!("group norm: input {x:?}; expected [B, C, H, W]") };
+        if scale != [b, c] || shift != [b, c] {
+            bail!("group norm: scale {scale:?} and shift {shift:?}; expected [{b}, {c}] for input {x:?}");
+        }
+        Ok(Sizes { channels: c, per_group: c / self.groups, pixels: h * w })
+    }
+}
+
+/// Mean and 1/sd of one group, two passes so that large means cost no digits.
+#[inline(always)]
+fn moments(x: &[f32]) -> (f32, f32) {
+    let n = x.len() as f64;
+    let mean = (lane_sum(x.len(), |i| [x[i]])[0] / n) as f32;
+    let variance = lane_sum(x.len(), |i| [(x[i] - mean) * (x[i] - mean)])[0] / n;
+    (mean, (1.0 / (variance + EPSILON).sqrt()) as f32)
+}
+
+impl CustomOp3 for GroupNorm {
+    fn name(&self) -> &'static str {
+        "allpet-group-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        scale: &CpuStorage,
+        ls: &Layout,
+        shift: &CpuStorage,
+        lt: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let s = self.sizes(lx.dims(), ls.dims(), lt.dims())?;
+        let (x, scale, shift) =
+            (floats("group norm", x, lx)?, floats("group norm", scale, ls)?, floats("group norm", shift, lt)?);
+        let mut out = vec![0f32; x.len()];
+        let group = s.per_group * s.pixels;
+        out.par_chunks_mut(group).zip(x.par_chunks(group)).enumerate().for_each(|(index, (out, x))| {
+            let first = index / self.groups * s.channels + index % self.groups * s.per_group;
+            let affine = &scale[first..][..s.per_group];
+            let offset = &shift[first..][..s.per_group];
+            vectorised(
+                #[inline(always)]
+                || {
+                    let (mean, inverse) = moments(x);
+                    for (c, (out, x)) in out.chunks_exact_mut(s.pixels).zip(x.chunks_exact(s.pixels)).enumerate() {
+                        let (a, b) = (affine[c] * inverse, offset[c] - affine[c] * inverse * mean);
+                        if self.silu {
+                            for (y, x) in out.iter_mut().zip(x) {
+                                let u = a * x + b;
+                                *y = u * sigmoid(u);
+                            }
+                        } else {
+                            for (y, x) in out.iter_mut().zip(x) {
+                                *y = a * x + b;
+                            }
+                        }
+                    }
+                },
+            );
+        });
+        Ok((CpuStorage::F32(out), lx.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        scale: &Tensor,
+        shift: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (b, c, h, w) = x.dims4()?;
+        // One operator has one result, so dx comes back with the two small gradients behind it.
+        let both = Tensor::stack(&[scale, shift], 0)?.contiguous()?;
+        let op = GroupNormGradient(Self { groups: self.groups, silu: self.silu });
+        let all = x.contiguous()?.apply_op3_no_bwd(&both, &grad.contiguous()?, &op)?;
+        let image = b * c * h * w;
+        let dx = all.narrow(0, 0, image)?.reshape((b, c, h, w))?;
+        let dscale = all.narrow(0, image, b * c)?.reshape((b, c))?;
+        let dshift = all.narrow(0, image + b * c, b * c)?.reshape((b, c))?;
+        Ok((Some(dx), Some(dscale), Some(dshift)))
+    }
+}
+
+/// `[dx, dscale, dshift]`, flat, from `(x, [scale, shift], dy)`.
+struct GroupNormGradient(GroupNorm);
+
+impl CustomOp3 for GroupNormGradient {
+    fn name(&self) -> &'static str {
+        "allpet-group-norm-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        both: &CpuStorage,
+        lb: &Layout,
+        grad: &CpuStorage,
+        lg: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let half = &lb.dims()[1..];
+        let s = self.0.sizes(lx.dims(), half, half)?;
+        let (x, grad) = (floats("group norm", x, lx)?, floats("group norm", grad, lg)?);
+        let (scale, shift) = floats("group norm", both, lb)?.split_at(half.iter().product());
+        let group = s.per_group * s.pixels;
+        let mut out = vec![0f32; x.len() + 2 * scale.len()];
+        let (dx, small) = out.split_at_mut(x.len());
+        let (dscale, dshift) = small.split_at_mut(scale.len());
+        dx.par_chunks_mut(group)
+            .zip(dscale.par_chunks_mut(s.per_group))
+            .zip(dshift.par_chunks_mut(s.per_group))
+            .zip(x.par_chunks(group).zip(grad.par_chunks(group)))
+            .enumerate()
+            .for_each(|(index, (((dx, dscale), dshift), (x, grad)))| {
+                let first = index / self.0.groups * s.channels + index % self.0.groups * s.per_group;
+                let (affine, offset) = (&scale[first..][..s.per_group], &shift[first..][..s.per_group]);
+                vectorised(
+                    #[inline(always)]
+                    || group_gradient(x, grad, (affine, offset), s.pixels, self.0.silu, dx, dscale, dshift),
+                );
+            });
+        let length = out.len();
+        Ok((CpuStorage::F32(out), Shape::from(length)))
+    }
+}
+
+/// With `u = scale·x̂ + shift`, `du = dy·act'(u)`: `dshift = Σ du`, `dscale = Σ du·x̂`, and
+/// `dx = (g - mean(g) - x̂·mean(g·x̂))/sd` with `g = du·scale`, means over the group.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn group_gradient(
+    x: &[f32],
+    grad: &[f32],
+    (scale, shift): (&[f32], &[f32]),
+    pixels: usize,
+    silu: bool,
+    dx: &mut [f32],
+    dscale: &mut [f32],
+    dshift: &mut [f32],
+) {
+    let (mean, inverse) = moments(x);
+    let (mut sum_g, mut sum_gx) = (0f64, 0f64);
+    let planes = x.chunks_exact(pixels).zip(grad.chunks_exact(pixels)).zip(dx.chunks_exact_mut(pixels));
+    for (c, ((x, grad), du)) in planes.enumerate() {
+        let (a, b) = (scale[c] * inverse, shift[c] - scale[c] * inverse * mean);
+        if silu {
+            for ((du, x), grad) in du.iter_mut().zip(x).zip(grad) {
+                let u = a * x + b;
+                let s = sigmoid(u);
+                *du = grad * (s + u * s * (1.0 - s));
+            }
+        } else {
+            du.copy_from_slice(grad);
+        }
+        let [sum, with_hat] = lane_sum(pixels, |i| [du[i], du[i] * (x[i] - mean) * inverse]);
+        dshift[c] = sum as f32;
+        dscale[c] = with_hat as f32;
+        sum_g += sum * f64::from(scale[c]);
+        sum_gx += with_hat * f64::from(scale[c]);
+    }
+    let n = x.len() as f64;
+    let (mean_g, mean_gx) = ((sum_g / n) as f32, (sum_gx / n) as f32);
+    for (c, (dx, x)) in dx.chunks_exact_mut(pixels).zip(x.chunks_exact(pixels)).enumerate() {
+        for (dx, x) in dx.iter_mut().zip(x) {
+            *dx = (*dx * scale[c] - mean_g - (x - mean) * inverse * mean_gx) * inverse;
+        }
+    }
+}

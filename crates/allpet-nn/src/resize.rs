@@ -1,0 +1,125 @@
+//! Changes of resolution and channel joins with right gradients: nearest ×2 upsampling, space-to-depth, concatenation.
+
+use crate::cpu::floats;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+/// Repeats every pixel 2×2: `[B, C, H, W]` → `[B, C, 2H, 2W]`; its gradient sums the four.
+pub fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        return x.contiguous()?.apply_op1(Upsample);
+    }
+    let (b, c, h, w) = x.dims4()?;
+    x.reshape((b, c, h, 1, w, 1))?.broadcast_as((b, c, h, 2, w, 2))?.reshape((b, c, 2 * h, 2 * w))
+}
+
+/// Moves each `f × f` block of pixels into channels, losslessly: `[B, C, H, W]` → `[B, C·f², H/f, W/f]`.
+///
+/// # Errors
+/// Sides that `f` does not divide.
+pub fn space_to_depth(x: &Tensor, f: usize) -> Result<Tensor> {
+    let (b, c, h, w) = x.dims4()?;
+    if f == 0 || h % f != 0 || w % f != 0 {
+        bail!("space to depth: blocks of {f} do not divide {h} x {w}");
+    }
+    let blocks = x.reshape((b, c, h / f, f, w / f, f))?.permute((0, 1, 3, 5, 2, 4))?;
+    blocks.reshape((b, c * f * f, h / f, w / f))
+}
+
+/// The inverse of [`space_to_depth`]: `[B, C·f², H, W]` → `[B, C, H·f, W·f]`.
+///
+/// # Errors
+/// Channels that `f²` does not divide.
+pub fn depth_to_space(x: &Tensor, f: usize) -> Result<Tensor> {
+    let (b, c, h, w) = x.dims4()?;
+    if f == 0 || c % (f * f) != 0 {
+        bail!("depth to space: blocks of {f} x {f} do not divide {c} channels");
+    }
+    let blocks = x.reshape((b, c / (f * f), f, f, h, w))?.permute((0, 1, 4, 2, 5, 3))?;
+    blocks.reshape((b, c / (f * f), h * f, w * f))
+}
+
+/// Joins two tensors on the channel axis; both must agree in every other axis.
+pub fn concat_channels(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        x.contiguous()?.apply_op2(&y.contiguous()?, Concat)
+    } else {
+        Tensor::cat(&[x, y], 1)
+    }
+}
+
+struct Upsample;
+
+impl CustomOp1 for Upsample {
+    fn name(&self) -> &'static str {
+        "allpet-upsample"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
+        let &[b, c, h, w] = lx.dims() else { bail!("upsampling: input {:?}; expected 4 axes", lx.dims()) };
+        let x = floats("upsampling", x, lx)?;
+        let mut out = vec![0f32; 4 * x.len()];
+        out.par_chunks_mut(4 * w).zip(x.par_chunks(w)).for_each(|(two, row)| {
+            let (first, second) = two.split_at_mut(2 * w);
+            for (pair, v) in first.chunks_exact_mut(2).zip(row) {
+                pair.fill(*v);
+            }
+            second.copy_from_slice(first);
+        });
+        Ok((CpuStorage::F32(out), Shape::from((b, c, 2 * h, 2 * w))))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&SumOfFour)?))
+    }
+}
+
+struct SumOfFour;
+
+impl CustomOp1 for SumOfFour {
+    fn name(&self) -> &'static str {
+        "allpet-sum-of-four"
+    }
+
+    fn cpu_fwd(&self, g: &CpuStorage, lg: &Layout) -> Result<(CpuStorage, Shape)> {
+        let &[b, c, h, w] = lg.dims() else { bail!("upsampling: gradient {:?}; expected 4 axes", lg.dims()) };
+        let g = floats("upsampling", g, lg)?;
+        let mut out = vec![0f32; g.len() / 4];
+        out.par_chunks_mut(w / 2).zip(g.par_chunks(2 * w)).for_each(|(row, two)| {
+            let (first, second) = two.split_at(w);
+            for ((to, a), b) in row.iter_mut().zip(first.chunks_exact(2)).zip(second.chunks_exact(2)) {
+                *to = (a[0] + a[1]) + (b[0] + b[1]);
+            }
+        });
+        Ok((CpuStorage::F32(out), Shape::from((b, c, h / 2, w / 2))))
+    }
+}
+
+struct Concat;
+
+impl CustomOp2 for Concat {
+    fn name(&self) -> &'static str {
+        "allpet-concat"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, y: &CpuStorage, ly: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (&[b, cx, h, w], &[by, cy, hy, wy]) = (lx.dims(), ly.dims()) else {
+            bail!("concatenation of {:?} and {:?}; expected 4 axes", lx.dims(), ly.dims());
+        };
+        if (b, h, w) != (by, hy, wy) {
+            bail!("concatenation of {:?} and {:?}; only the channels may differ", lx.dims(), ly.dims());
+        }
+        let (x, y) = (floats("concatenation", x, lx)?, floats("concatenation", y, ly)?);
+        let mut out = Vec::with_capacity(x.len() + y.len());
+        for (x, y) in x.chunks_exact(cx * h * w).zip(y.chunks_exact(cy * h * w)) {
+            out.extend_from_slice(x);
+            out.extend_from_slice(y);
+        }
+        Ok((CpuStorage::F32(out), Shape::from((b, cx + cy, h, w))))
+    }
+
+    fn bwd(&self, x: &Tensor, y: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (cx, cy) = (x.dim(1)?, y.dim(1)?);
+        Ok((Some(grad.narrow(1, 0, cx)?.contiguous()?), Some(grad.narrow(1, cx, cy)?.contiguous()?)))
+    }
+}
