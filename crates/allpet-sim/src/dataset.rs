@@ -288,10 +288,10 @@ fn simulate_slice(
         rotation_rad: rng.random_range(-8.0f64..8.0).to_radians(),
         shift_mm: [rng.random_range(-10.0..10.0), rng.random_range(-10.0..10.0)],
     };
-    // Fine enough to carry the folds of the cortex; subsamples are half a millimetre and less apart.
+    // Fine enough to carry the folds of the cortex; subsamples are a millimetre and less apart.
     let (grid, supersamples) = match part {
-        Part::Brain => (ImageGrid::square(256, 1.0)?, 2),
-        Part::Chest | Part::Abdomen => (ImageGrid::square(256, 2.0)?, 3),
+        Part::Brain => (ImageGrid::square(192, 1.4)?, 2),
+        Part::Chest | Part::Abdomen => (ImageGrid::square(256, 2.0)?, 2),
     };
     let uptake = tracer.map(|tracer| Uptake::draw(subject, tracer));
     let rendering = render(&section, uptake.as_ref(), pose, grid, supersamples);

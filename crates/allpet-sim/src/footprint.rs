@@ -10,8 +10,11 @@ use ndarray::Array2;
 
 /// Positions of a footprint within a bin that are told apart.
 const STEPS: usize = 64;
-/// Weights are kept and added in groups of this many bins.
-const LANES: usize = 4;
+/// Views that are filled together: neighbouring pixels then fall into different rows, and no addition waits for the
+/// last one's store.
+const VIEWS_TOGETHER: usize = 8;
+/// Weights are kept and added in groups of this many numbers: each bin's weight stands twice, once per image.
+const GROUP: usize = 8;
 
 /// Mean line integrals over bins (image unit × mm) of two images on one grid, for every view.
 ///
@@ -22,11 +25,6 @@ pub fn project_pair(
     grid: ImageGrid,
     geometry: ParallelGeometry,
 ) -> [Array2<f32>; 2] {
-    struct Spot {
-        x: f32,
-        y: f32,
-        values: [f32; 2],
-    }
     let spots: Vec<Spot> = first
         .indexed_iter()
         .zip(second)
@@ -38,57 +36,57 @@ pub fn project_pair(
         })
         .collect();
     let mut out = [Array2::zeros(geometry.shape()), Array2::zeros(geometry.shape())];
-    let centre = geometry.centre_bin() + 0.5;
-    for view in 0..geometry.views {
-        let (sin, cos) = geometry.angle(view).sin_cos();
-        let footprint = Footprint::new(grid.pixel_mm, geometry.bin_mm, sin, cos);
-        let pad = footprint.width;
-        let length = geometry.bins + 2 * pad;
-        let mut rows = [vec![0.0f32; length], vec![0.0f32; length]];
-        // Left edge of the footprint in bins, counted from the left edge of the padded row.
-        let origin = (centre - footprint.half_width + pad as f64) as f32;
-        let (sin, cos) = (sin as f32, cos as f32);
+    for first_view in (0..geometry.views).step_by(VIEWS_TOGETHER) {
+        let views = first_view..geometry.views.min(first_view + VIEWS_TOGETHER);
+        let mut shadows: Vec<Shadow> = views
+            .clone()
+            .map(|view| Shadow::new(grid.pixel_mm, &geometry, geometry.angle(view)))
+            .collect();
         for spot in &spots {
-            let left = origin + spot.x * cos + spot.y * sin;
-            if left < 0.0 || left >= (length - pad) as f32 {
-                continue;
-            }
-            let start = left as usize;
-            let step = ((left - start as f32) * STEPS as f32) as usize;
-            let weights = footprint.weights(step);
-            for (row, value) in rows.iter_mut().zip(spot.values) {
-                for (bins, weights) in row[start..start + pad]
-                    .chunks_exact_mut(LANES)
-                    .zip(weights.chunks_exact(LANES))
-                {
-                    for (bin, weight) in bins.iter_mut().zip(weights) {
-                        *bin += value * weight;
-                    }
-                }
+            for shadow in &mut shadows {
+                shadow.add(spot);
             }
         }
-        for (out, row) in out.iter_mut().zip(&rows) {
-            for (target, &value) in out.row_mut(view).iter_mut().zip(&row[pad..]) {
-                *target = value;
+        for (view, shadow) in views.zip(&shadows) {
+            let inner = shadow.row[2 * shadow.width..].as_chunks::<2>().0;
+            for (which, out) in out.iter_mut().enumerate() {
+                for (target, values) in out.row_mut(view).iter_mut().zip(inner) {
+                    *target = values[which];
+                }
             }
         }
     }
     out
 }
 
-/// Bin weights of one pixel at one view, for every position within a bin.
-struct Footprint {
-    half_width: f64,
-    width: usize,
-    table: Vec<f32>,
+/// A pixel that holds something: its centre in bins and its two values.
+struct Spot {
+    x: f32,
+    y: f32,
+    values: [f32; 2],
 }
 
-impl Footprint {
-    fn new(pixel_mm: f64, bin_mm: f64, sin: f64, cos: f64) -> Self {
-        let p = pixel_mm / bin_mm;
+/// One view in the making: the weights of a pixel at every position within a bin, and the row they are added to, where
+/// bins of the two images lie side by side between paddings of `width` bins.
+struct Shadow {
+    sin: f32,
+    cos: f32,
+    /// Left edge of the footprint of a pixel on the axis, in bins of the padded row.
+    origin: f32,
+    end: f32,
+    width: usize,
+    groups: usize,
+    table: Vec<[f32; GROUP]>,
+    row: Vec<f32>,
+}
+
+impl Shadow {
+    fn new(pixel_mm: f64, geometry: &ParallelGeometry, angle: f64) -> Self {
+        let (sin, cos) = angle.sin_cos();
+        let p = pixel_mm / geometry.bin_mm;
         let outer = (cos.abs() + sin.abs()) * p / 2.0;
         let inner = (cos.abs() - sin.abs()).abs() * p / 2.0;
-        let width = ((2.0 * outer).ceil() as usize + 1).next_multiple_of(LANES);
+        let width = ((2.0 * outer).ceil() as usize + 1).next_multiple_of(GROUP / 2);
         // Share of the pixel's mass at or left of distance t from its centre.
         let share = |t: f64| -> f64 {
             let u = t.abs().min(outer);
@@ -99,25 +97,46 @@ impl Footprint {
             };
             0.5 + half.copysign(t)
         };
-        // A pixel of value 1 holds p² of integral (in bins·mm after the factor bin_mm).
-        let mass = p * p * bin_mm;
-        let mut table = Vec::with_capacity(STEPS * width);
+        let mass = p * p * geometry.bin_mm;
+        let groups = 2 * width / GROUP;
+        let mut table = Vec::with_capacity(STEPS * groups);
         for step in 0..STEPS {
             let centre = (step as f64 + 0.5) / STEPS as f64 + outer;
-            for bin in 0..width {
-                let edge = bin as f64 - centre;
-                table.push(((share(edge + 1.0) - share(edge)) * mass) as f32);
+            for group in 0..groups {
+                table.push(std::array::from_fn(|lane| {
+                    let edge = (group * GROUP / 2 + lane / 2) as f64 - centre;
+                    ((share(edge + 1.0) - share(edge)) * mass) as f32
+                }));
             }
         }
+        let length = geometry.bins + 2 * width;
         Self {
-            half_width: outer,
+            sin: sin as f32,
+            cos: cos as f32,
+            origin: (geometry.centre_bin() + 0.5 - outer + width as f64) as f32,
+            end: (length - width) as f32,
             width,
+            groups,
             table,
+            row: vec![0.0; 2 * length],
         }
     }
 
-    fn weights(&self, step: usize) -> &[f32] {
-        let first = step.min(STEPS - 1) * self.width;
-        &self.table[first..first + self.width]
+    #[inline]
+    fn add(&mut self, spot: &Spot) {
+        let left = self.origin + spot.x * self.cos + spot.y * self.sin;
+        if left < 0.0 || left >= self.end {
+            return;
+        }
+        let position = (left * STEPS as f32) as i32 as usize;
+        let (start, step) = (position / STEPS, position % STEPS);
+        let [a, b] = spot.values;
+        let bins = self.row[2 * start..].as_chunks_mut::<GROUP>().0;
+        let weights = &self.table[step * self.groups..(step + 1) * self.groups];
+        for (bins, weights) in bins.iter_mut().zip(weights) {
+            for (lane, (bin, weight)) in bins.iter_mut().zip(weights).enumerate() {
+                *bin += weight * if lane % 2 == 0 { a } else { b };
+            }
+        }
     }
 }

@@ -4,14 +4,14 @@
 //! Heights are in mm above the pelvic floor.
 
 use super::noise::Noise;
-use super::shape::{ellipse_depth, ellipsoid_depth, in_ellipsoid, rotated, segment_distance};
+use super::shape::{ellipse_depth, ellipsoid_depth, in_ellipsoid, norm, rotated, segment_distance};
 use super::tissue::Tissue;
 use super::torso::Torso;
 use allpet_core::Stream;
 use rand::Rng;
 
 /// Lowest and highest section of an abdomen in mm.
-pub(crate) const ABDOMEN_HEIGHTS_MM: [f32; 2] = [38.0, 365.0];
+pub(crate) const ABDOMEN_HEIGHTS_MM: [f32; 2] = [38.0, 352.0];
 
 /// What makes one abdomen differ from the next.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,8 +110,11 @@ impl Abdomen {
                 Tissue::Muscle
             };
         }
-        if h < 110.0 && y < 30.0 && depth > torso.fat_at(x, y) * 0.8 {
-            let cleft = x.abs() < 5.0 && y < -80.0;
+        let ax = x.abs();
+        let buttock = ellipse_depth(ax - 76.0, y + 44.0, 84.0, 66.0) > 0.0;
+        let thigh = ellipse_depth(ax - 86.0, y - 26.0, 58.0, 58.0) > 0.0 && h < 85.0;
+        if h < 118.0 && (buttock || thigh) && depth > torso.fat_at(x, y) * 0.8 {
+            let cleft = ax < 5.0 && y < -80.0;
             let streak = self.noise.at(x / 12.0, y / 30.0, h / 40.0);
             return if cleft || streak > 0.5 {
                 Tissue::Fat
@@ -144,7 +147,7 @@ impl Abdomen {
                 return bone(cup, 2.0);
             }
             let pubis = 8.0 - segment_distance([ax, y], [6.0, 46.0], [66.0, 22.0]);
-            let ischium = 11.0 - (ax - 72.0).hypot(y + 42.0);
+            let ischium = 11.0 - norm(ax - 72.0, y + 42.0);
             let part = if h < 62.0 { pubis.max(ischium) } else { ischium };
             return bone(part, 2.2);
         }
@@ -177,7 +180,7 @@ impl Abdomen {
         let psoas_r = 8.0 + 12.0 * ((270.0 - h) / 130.0).clamp(0.0, 1.0);
         let psoas_x = 32.0 + 26.0 * ((200.0 - h) / 130.0).clamp(0.0, 1.0);
         let psoas_y = -46.0 + 44.0 * ((170.0 - h) / 110.0).clamp(0.0, 1.0);
-        let psoas = (ax - psoas_x).hypot((y - psoas_y) * 0.9) < psoas_r && h < 275.0;
+        let psoas = norm(ax - psoas_x, (y - psoas_y) * 0.9) < psoas_r && h < 275.0;
         let quadratus = ellipse_depth(ax - 66.0, y + 66.0, 20.0, 9.0) > 0.0 && h > 150.0 && h < 230.0;
         (erector || psoas || quadratus).then_some(if streak && erector {
             Tissue::Fat
@@ -198,13 +201,13 @@ impl Abdomen {
     fn great_vessels(&self, x: f32, y: f32, h: f32) -> Option<Tissue> {
         let r = self.aorta;
         let blood = if h > 150.0 {
-            (x - 10.0).hypot(y + 30.0) < r || (x + 20.0).hypot((y + 30.0) * 1.2) < r * 1.15
+            norm(x - 10.0, y + 30.0) < r || norm(x + 20.0, (y + 30.0) * 1.2) < r * 1.15
         } else {
             // The iliac vessels part and run to the groins.
             let t = (150.0 - h) / 100.0;
             let (cx, cy) = (12.0 + 52.0 * t, -28.0 + 52.0 * t);
-            let artery = (x.abs() - cx).hypot(y - cy) < 5.5;
-            artery || (x.abs() - cx + 5.0).hypot(y - cy + 9.0) < 6.5
+            let artery = norm(x.abs() - cx, y - cy) < 5.5;
+            artery || norm(x.abs() - cx + 5.0, y - cy + 9.0) < 6.5
         };
         // Portal and splenic vein.
         let portal = (h - 272.0).abs() < 7.0 && segment_distance([x, y], [-34.0, 6.0], [40.0, -18.0]) < 6.0;
@@ -266,7 +269,7 @@ impl Abdomen {
         if in_ellipsoid(p, [0.0, 2.0, 46.0], [r * 1.15, r, 17.0]) {
             return Some(Tissue::Prostate);
         }
-        let rectum = (x - 3.0).hypot((y + 42.0) * 0.9);
+        let rectum = norm(x - 3.0, (y + 42.0) * 0.9);
         if rectum < 17.0 {
             return Some(if rectum < 7.0 && self.mesentery > 0.0 {
                 Tissue::Air
@@ -275,7 +278,7 @@ impl Abdomen {
             });
         }
         // Side wall: the inner obturator muscles.
-        (h < 70.0 && x.abs() > 48.0).then_some(Tissue::Muscle)
+        (h < 74.0 && ellipse_depth(x, y - 2.0, 54.0, 66.0) < 0.0).then_some(Tissue::Muscle)
     }
 
     fn upper(&self, x: f32, y: f32, h: f32, bend: f32) -> Option<Tissue> {
@@ -291,7 +294,11 @@ impl Abdomen {
         let (c, s) = (self.liver, self.liver_scale);
         // Liver: a right lobe that tapers downward and a thin left lobe across the midline.
         let right = in_ellipsoid(warped, c, [86.0 * s, 76.0 * s, 88.0 * s])
-            && !(x > c[0] + 40.0 && y < -12.0 + 0.2 * (365.0 - h));
+            && !in_ellipsoid(
+                [x, y, 0.0],
+                [26.0, -48.0, 0.0],
+                [66.0, 30.0 + 0.22 * (365.0 - h), 1.0],
+            );
         let left = in_ellipsoid(
             warped,
             [4.0, 44.0, c[2] + 14.0],
@@ -329,7 +336,7 @@ impl Abdomen {
             return Some(Tissue::Pancreas);
         }
         let loop_c = if h > 215.0 {
-            (warped[0] + 40.0).hypot(warped[1] - 6.0)
+            norm(warped[0] + 40.0, warped[1] - 6.0)
         } else {
             segment_distance([warped[0], warped[1]], [-38.0, 4.0], [34.0, 0.0])
         };
@@ -345,11 +352,11 @@ impl Abdomen {
             _ => Tissue::StomachContent,
         };
         let colon_r = 21.0 + haustra;
-        let ascending = (x + 104.0).hypot(y - 2.0);
+        let ascending = norm(x + 104.0, y - 2.0);
         if h < 238.0 && h > 112.0 && ascending < colon_r {
             return gas(ascending, colon_r, y - 2.0);
         }
-        let descending = (x - 112.0).hypot(y + 6.0);
+        let descending = norm(x - 112.0, y + 6.0);
         if h < 282.0 && h > 112.0 && descending < colon_r - 4.0 {
             return gas(descending, colon_r - 4.0, y + 6.0);
         }
@@ -357,12 +364,16 @@ impl Abdomen {
         if (h - 232.0 - 10.0 * bend).abs() < 19.0 && across < 18.0 + haustra {
             return gas(across, 18.0 + haustra, y - 46.0);
         }
-        if h < 245.0 && cavity > 6.0 && y > -36.0 {
+        if h > 318.0 + 12.0 * bend {
+            // The base of the lung stands around the dome.
+            return Tissue::Lung;
+        }
+        if h < if x > 0.0 { 292.0 } else { 245.0 } && cavity > 6.0 && y > -36.0 {
             let loops = self.noise.sibling(5).at(x / 21.0, y / 21.0, h / 24.0);
-            if loops.abs() < 0.30 + self.mesentery {
+            if loops.abs() < 0.24 + self.mesentery {
                 return Tissue::Bowel;
             }
-            if loops > 0.62 && y > 30.0 {
+            if loops > 0.55 && y > 30.0 {
                 return Tissue::Air;
             }
         }

@@ -5,7 +5,7 @@
 //! inward from the hull along warped rays of each hemisphere, with depth and place that drift smoothly with height.
 
 use super::noise::Noise;
-use super::shape::{bulge, ellipsoid_depth, in_ellipsoid, rotated, segment_distance};
+use super::shape::{bulge, ellipsoid_depth, floor, in_ellipsoid, norm, rotated, segment_distance};
 use super::tissue::Tissue;
 use allpet_core::Stream;
 use rand::Rng;
@@ -38,12 +38,12 @@ impl Brain {
         Self {
             scale: [around(1.0, 0.07), around(1.0, 0.07), around(1.0, 0.05)],
             egg: around(0.11, 0.05),
-            sulci: [around(19.0, 3.0).round(), around(19.0, 3.0).round()],
+            sulci: [around(21.0, 3.0), around(21.0, 3.0)],
             phase: [around(0.5, 0.5), around(0.5, 0.5)],
-            sulcus_depth: around(16.0, 4.0),
-            cortex_mm: around(3.9, 0.5),
+            sulcus_depth: around(13.0, 3.5),
+            cortex_mm: around(3.7, 0.4),
             csf_mm: around(0.6, 0.5),
-            ventricle: around(1.15, 0.45),
+            ventricle: around(1.0, 0.4),
             asymmetry: around(0.0, 0.12),
             skull_mm: around(6.5, 1.5),
             scalp_mm: around(5.5, 1.5),
@@ -151,23 +151,26 @@ impl Brain {
         pial = pial.min(sylvian);
 
         // Sulci: rays of an angle about the hemisphere's own centre, bent and displaced by noise.
-        let (u, v) = ((ax - 31.0) / 36.0, (y - 2.0) / 82.0);
+        // The angle follows the section as it shrinks toward the vertex, with fewer sulci around it.
+        let shrink = (1.0 - ((h - 10.0).max(0.0) / 63.5).powi(2)).max(0.2).sqrt();
+        let (a, b) = (36.0 * shrink, 60.0 * shrink);
+        let (u, v) = ((ax - 31.0 * shrink) / a, (y - 2.0) / b);
         let rho2 = (u * u + v * v).max(1e-3);
-        let n = self.sulci[side];
+        let n = self.sulci[side] * shrink;
         let bend = self
             .noise
             .sibling(side as u32 + 1)
             .at(ax / 19.0, y / 19.0, h / 26.0);
         let turn = v.atan2(u) * n / std::f32::consts::TAU + self.phase[side] + 0.5 * bend + 0.25 * wobble;
-        let k = turn.round();
-        let gradient = ((v / 36.0).powi(2) + (u / 82.0).powi(2)).sqrt() / rho2;
-        let lateral = (turn - k).abs() * std::f32::consts::TAU / n / gradient.max(1e-4);
-        let drift = self
-            .noise
-            .sibling(side as u32 + 3)
-            .at(k.rem_euclid(n) * 1.37, 0.3, h / 20.0);
-        let reach = (self.sulcus_depth + 9.0 * drift).max(3.0);
-        let wall = lateral.hypot((pial - reach).max(0.0));
+        let k = floor(turn + 0.5) as f32;
+        let gradient = ((v / a).powi(2) + (u / b).powi(2)).sqrt() / rho2;
+        let spacing = std::f32::consts::TAU / n / gradient.max(1e-4);
+        let lateral = (turn - k).abs() * spacing;
+        let drift = self.noise.sibling(side as u32 + 3).at(k * 1.37, 0.3, h / 20.0);
+        // Where the rays crowd together there is only white matter.
+        let room = ((spacing - 6.5) / 3.0).clamp(0.0, 1.0);
+        let reach = (self.sulcus_depth + 11.0 * drift).max(3.0) * room;
+        let wall = norm(lateral, (pial - reach).max(0.0));
         if pial < reach - 3.0 && lateral < self.csf_mm {
             return Tissue::Csf;
         }
@@ -188,15 +191,15 @@ impl Brain {
             };
         let p = [ax, y];
         let horn = 4.6 * wide * bulge(h, -6.0, 26.0);
-        let body = 5.2 * wide * bulge(h, 10.0, 32.0);
-        let atrium = 5.6 * wide * bulge(h, -12.0, 22.0);
+        let body = 4.6 * wide * bulge(h, 13.0, 33.0);
+        let atrium = 4.8 * wide * bulge(h, -10.0, 23.0);
         let temporal = 2.6 * wide * bulge(h, -26.0, -8.0);
         let third = 2.2 * wide * bulge(h, -14.0, 10.0);
         let ventricle = (horn > 0.5
             && segment_distance(p, [5.0, 17.0], [5.0 + 9.0 * wide.min(1.3), 33.0]) < horn)
             || (horn > 0.5 && segment_distance(p, [5.0, 17.0], [7.0, 8.0]) < horn * 0.55)
-            || (body > 0.5 && segment_distance(p, [8.5, 24.0], [15.0, -26.0]) < body)
-            || (atrium > 0.5 && segment_distance(p, [21.0, -26.0], [27.0, -46.0]) < atrium)
+            || (body > 0.5 && segment_distance(p, [9.0, 24.0], [14.0, -24.0]) < body)
+            || (atrium > 0.5 && segment_distance(p, [20.0, -25.0], [25.0, -41.0]) < atrium)
             || (temporal > 0.5 && segment_distance(p, [31.0, -4.0], [33.0, -24.0]) < temporal)
             || (third > 0.4 && segment_distance(p, [0.0, 9.0], [0.0, -14.0]) < third);
         if ventricle {

@@ -4,7 +4,7 @@
 //! Heights are in mm above the apex of the heart's resting place on the diaphragm.
 
 use super::noise::Noise;
-use super::shape::{ellipse_depth, in_ellipsoid, rotated, segment_distance};
+use super::shape::{ellipse_depth, in_ellipsoid, norm, rotated, segment_distance};
 use super::tissue::Tissue;
 use super::torso::Torso;
 use allpet_core::Stream;
@@ -66,7 +66,7 @@ impl Chest {
         // The cage narrows toward the neck.
         let narrow = 1.0 - 0.36 * ((h - 120.0) / 110.0).max(0.0).powi(2);
         let cage_y = y + 4.0;
-        let cage = ellipse_depth(x, cage_y, 148.0 * narrow, 92.0 * (0.35 + 0.65 * narrow));
+        let cage = ellipse_depth(x, cage_y, 155.0 * narrow, 98.0 * (0.35 + 0.65 * narrow));
         if cage > 12.0 {
             return self.inside(x, y, h, cage - 12.0);
         }
@@ -115,7 +115,7 @@ impl Chest {
         }
         if h > 195.0 {
             let clavicle = segment_distance([ax, y], [18.0, 62.0], [120.0, 26.0]);
-            let humerus = (ax - 138.0).hypot(y + 8.0);
+            let humerus = norm(ax - 138.0, y + 8.0);
             if clavicle < 6.0 || humerus < 22.0 {
                 return if clavicle < 3.5 || humerus < 19.0 {
                     Tissue::Marrow
@@ -148,7 +148,7 @@ impl Chest {
         let front = (y / 60.0).clamp(-1.0, 1.0);
         let half = (27.0 - 15.0 * front.max(0.0) + 5.0 * bend) * self.mediastinum;
         if heart_bag || (x - 3.0).abs() < half {
-            return if bend > 0.35 { Tissue::Muscle } else { Tissue::Fat };
+            return if bend > 0.3 { Tissue::Fat } else { Tissue::Muscle };
         }
         // Vessels branch from the hilum and thin out toward the pleura.
         let near = 1.0 - ((x.abs() - 28.0) / 85.0).clamp(0.0, 1.0);
@@ -210,16 +210,16 @@ impl Chest {
             }
         }
         let q = [along, across, height];
-        let right_ventricle = in_ellipsoid(q, [2.0, 32.0, 0.0], [42.0, 24.0, 34.0]);
-        let right_atrium = in_ellipsoid(q, [-46.0, 34.0, 8.0], [26.0, 26.0, 34.0]);
-        let left_atrium = in_ellipsoid(q, [-44.0, -8.0, 12.0], [24.0, 32.0, 26.0]);
+        let right_ventricle = in_ellipsoid(q, [0.0, 36.0, 0.0], [48.0, 28.0, 38.0]);
+        let right_atrium = in_ellipsoid(q, [-46.0, 38.0, 6.0], [28.0, 30.0, 38.0]);
+        let left_atrium = in_ellipsoid(q, [-42.0, -6.0, 12.0], [25.0, 34.0, 28.0]);
         (right_ventricle || right_atrium || left_atrium).then_some(Tissue::Blood)
     }
 
     fn vessels(&self, x: f32, y: f32, h: f32) -> Option<Tissue> {
         let (p, r) = ([x, y], self.aorta);
         let arch = [[-8.0f32, 20.0f32], [22.0, -40.0]];
-        let to = |c: [f32; 2]| (x - c[0]).hypot(y - c[1]);
+        let to = |c: [f32; 2]| norm(x - c[0], y - c[1]);
         let base = self.heart[2] + 34.0;
         let aortic = (to([20.0, -36.0]) < r * 0.95 && h < base + 85.0)
             || (to(arch[0]) < r * 1.15 && h > base && h < base + 85.0)

@@ -1,6 +1,8 @@
 //! Smooth three-dimensional value noise: random values on an integer lattice, interpolated by the quintic
 //! `t³(t(6t - 15) + 10)` (K. Perlin, "Improving noise", SIGGRAPH 2002), so that slices of one subject cohere.
 
+use super::shape::floor;
+
 /// A field of smooth noise; the same key is always the same field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Noise {
@@ -22,6 +24,14 @@ impl Noise {
 
     /// Value in [-1, 1] at a point in lattice units.
     pub fn at(self, x: f32, y: f32, z: f32) -> f32 {
+        // An oblique lattice (the rotation with rows (1,2,2)/3, (2,1,-2)/3, (-2,2,-1)/3): sections cut it at an angle,
+        // so that its rows and columns do not show.
+        const THIRD: f32 = 1.0 / 3.0;
+        let (x, y, z) = (
+            (x + 2.0 * y + 2.0 * z) * THIRD,
+            (2.0 * x + y - 2.0 * z) * THIRD,
+            (2.0 * y - 2.0 * x - z) * THIRD,
+        );
         let (ix, fx) = split(x);
         let (iy, fy) = split(y);
         let (iz, fz) = split(z);
@@ -44,9 +54,9 @@ impl Noise {
 }
 
 fn split(v: f32) -> (i32, f32) {
-    let floor = v.floor();
-    let t = v - floor;
-    (floor as i32, t * t * t * (t * (t * 6.0 - 15.0) + 10.0))
+    let whole = floor(v);
+    let t = v - whole as f32;
+    (whole, t * t * t * (t * (t * 6.0 - 15.0) + 10.0))
 }
 
 /// Finaliser of MurmurHash3: every input bit reaches every output bit.

@@ -11,9 +11,27 @@ pub(crate) fn ellipsoid_depth(p: [f32; 3], r: [f32; 3]) -> f32 {
     (1.0 - q) * q / gradient.max(1e-6)
 }
 
+/// Length of `(x, y)`; lengths here need no care for overflow, and `f32::hypot` is a slow call.
+pub(crate) fn norm(x: f32, y: f32) -> f32 {
+    (x * x + y * y).sqrt()
+}
+
+/// Largest integer not above `v`, for values of an `i32`; `f32::floor` is a call where SSE4.1 may not be assumed.
+pub(crate) fn floor(v: f32) -> i32 {
+    let whole = v as i32;
+    whole - i32::from((whole as f32) > v)
+}
+
+/// Fractional part in [0, 1).
+pub(crate) fn fraction(v: f32) -> f32 {
+    v - floor(v) as f32
+}
+
 /// [`ellipsoid_depth`] in the plane.
 pub(crate) fn ellipse_depth(x: f32, y: f32, a: f32, b: f32) -> f32 {
-    ellipsoid_depth([x, y, 0.0], [a, b, 1.0])
+    let (u, v) = (x / a, y / b);
+    let q = norm(u, v);
+    (1.0 - q) * q / norm(u / a, v / b).max(1e-6)
 }
 
 /// True inside the ellipsoid of `centre` and `radii`.
@@ -27,7 +45,7 @@ pub(crate) fn segment_distance(p: [f32; 2], a: [f32; 2], b: [f32; 2]) -> f32 {
     let (dx, dy) = (b[0] - a[0], b[1] - a[1]);
     let (px, py) = (p[0] - a[0], p[1] - a[1]);
     let t = ((px * dx + py * dy) / (dx * dx + dy * dy).max(1e-9)).clamp(0.0, 1.0);
-    (px - t * dx).hypot(py - t * dy)
+    norm(px - t * dx, py - t * dy)
 }
 
 /// Rotates `(x, y)` by the angle whose cosine and sine are given.

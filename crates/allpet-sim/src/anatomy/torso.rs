@@ -4,7 +4,7 @@
 //! y forward) and scaled to the subject.
 
 use super::noise::Noise;
-use super::shape::{ellipse_depth, segment_distance};
+use super::shape::{ellipse_depth, fraction, norm, segment_distance};
 use super::tissue::Tissue;
 use allpet_core::Stream;
 use rand::Rng;
@@ -41,13 +41,16 @@ impl Torso {
         1.12 * (HALF_WIDTH * self.scale[0]).max(HALF_DEPTH * self.scale[1]) + 6.0
     }
 
-    /// Depth under the skin in reference coordinates: an ellipse drawn toward a rectangle.
+    /// Depth under the skin in reference coordinates: an ellipse drawn toward a rectangle; far outside, the least number.
     pub(crate) fn depth(&self, x: f32, y: f32, h: f32) -> f32 {
         let (u, v) = (x / HALF_WIDTH, y / HALF_DEPTH);
         let (u2, v2) = (u * u, v * v);
         let round = (u2 + v2).sqrt();
         let boxy = (u2 * u2 + v2 * v2).sqrt().sqrt();
         let q = round + self.square * (boxy - round);
+        if q > 1.1 {
+            return f32::MIN;
+        }
         let gradient = (u2 / (HALF_WIDTH * HALF_WIDTH) + v2 / (HALF_DEPTH * HALF_DEPTH)).sqrt();
         (1.0 - q) * round / gradient.max(1e-6) + 2.0 * self.noise.at(x / 60.0, y / 60.0, h / 80.0)
     }
@@ -65,14 +68,14 @@ impl Torso {
         let body = ellipse_depth(dx, dy, 20.0, 16.0);
         if body > 0.0 {
             // A disc every 33 mm.
-            let disc = (h / 33.0).rem_euclid(1.0) < 0.2;
+            let disc = fraction(h / 33.0) < 0.2;
             return Some(match (disc, body < 2.2) {
                 (true, _) => Tissue::Cord,
                 (false, true) => Tissue::Bone,
                 (false, false) => Tissue::Marrow,
             });
         }
-        let canal = dx.hypot(dy + 24.0);
+        let canal = norm(dx, dy + 24.0);
         if canal < 8.5 {
             return Some(if canal < 5.5 { Tissue::Cord } else { Tissue::Csf });
         }
@@ -87,10 +90,10 @@ impl Torso {
     /// A rib where the slanting rows of ribs cut the cage wall: `across` in 0..1 is the place within the wall.
     pub(crate) fn rib(&self, angle: f32, h: f32, across: f32) -> Option<Tissue> {
         // Ribs fall by some 90 mm from the spine (angle -π/2) to the front, and follow each other every 26 mm.
-        let forward = (angle + std::f32::consts::FRAC_PI_2).rem_euclid(std::f32::consts::TAU);
+        let forward = (angle + std::f32::consts::FRAC_PI_2).abs();
         let forward = forward.min(std::f32::consts::TAU - forward);
-        let row = ((h + 38.0 * forward) / 27.0).rem_euclid(1.0) - 0.5;
-        let edge = (row / 0.24).hypot((across - 0.5) / 0.5);
+        let row = fraction((h + 38.0 * forward) / 27.0) - 0.5;
+        let edge = norm(row / 0.24, (across - 0.5) / 0.5);
         (edge < 1.0).then_some(if edge < 0.6 { Tissue::Marrow } else { Tissue::Bone })
     }
 }
