@@ -22,7 +22,7 @@ pub struct Report {
     pub adjoint_impulses: f64,
     /// `⟨Ax,Ax⟩ / ⟨x,AᵀAx⟩`; 1 when the adjoint has the operator's scale.
     pub scale: f64,
-    /// Largest `‖A(ax + bz) - aAx - bAz‖ / ‖(aAx, bAz)‖`, forward and adjoint.
+    /// Largest `‖A(ax + bz) - aAx - bAz‖ / (‖A‖‖(ax, bz)‖)`, forward and adjoint, with `‖A‖² ≈ ‖AᵀAx‖/‖x‖`.
     pub linearity: f64,
     /// Elements that differ when the output buffer was full of NaN before.
     pub dirty: usize,
@@ -104,7 +104,8 @@ pub fn check_operator(op: &dyn LinearOperator, seed: u64) -> Result<Report> {
         }
     }
 
-    let linearity = worst(linearity(op, true, &x, seed)?, linearity(op, false, &y, seed)?);
+    let gain = (norm(&atax) / norm(&x)).sqrt();
+    let linearity = worst(linearity(op, true, &x, seed)?, linearity(op, false, &y, seed)?) / gain;
     let (dirty_forward, batch_forward) = buffers_and_batches(op, true, &x, &ax, seed)?;
     let (dirty_adjoint, batch_adjoint) = buffers_and_batches(op, false, &y, &aty, seed)?;
     Ok(Report {
@@ -126,13 +127,13 @@ fn map(op: &dyn LinearOperator, forward: bool, input: &ArrayD<f32>) -> Result<Ar
     }
 }
 
+/// To be divided by the norm of the operator: what the operator gives may cancel, what it is given does not.
 fn linearity(op: &dyn LinearOperator, forward: bool, u: &ArrayD<f32>, seed: u64) -> Result<f64> {
     let v = normal(seed, "check z", u.shape());
     // Powers of two, so that the combination itself adds no rounding of its own to the scaling.
     let combined = map(op, forward, &(u * 0.5 + &v * -2.0))?;
     let (first, second) = (map(op, forward, u)? * 0.5, map(op, forward, &v)? * -2.0);
-    // Against the size of the parts: their sum may cancel.
-    Ok(norm(&(&combined - &first - &second)) / norm(&first).hypot(norm(&second)))
+    Ok(norm(&(&combined - &first - &second)) / (norm(u) * 0.5).hypot(norm(&v) * 2.0))
 }
 
 /// Differences in a buffer full of NaN, and in a batch of which `u` is the last element.

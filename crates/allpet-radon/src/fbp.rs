@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::kernel::{Tent, indices_within};
+use crate::kernel::{BEYOND, Tent, indices_within};
 use crate::operator::exchange_tail;
 use allpet_core::{ImageGrid, ParallelGeometry};
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
@@ -20,7 +20,7 @@ use std::sync::Arc;
 const GROUP: usize = 16;
 /// Image rows that share a pass over the views.
 const ROWS: usize = 8;
-/// Padding of a filtered view for the interpolation.
+/// Zeros before a filtered view, for the interpolation; [`BEYOND`] follow it.
 const PAD: usize = 2;
 
 /// Filtered back-projection; the image has the values of the object at any pixel and bin size.
@@ -134,10 +134,10 @@ impl Fbp {
     }
 
     fn width(&self) -> usize {
-        self.geometry.bins + 2 * (self.beyond + PAD)
+        PAD + self.geometry.bins + 2 * self.beyond + BEYOND
     }
 
-    /// Every view filtered, weighted and widened by `beyond` bins and `PAD` zeros on each side.
+    /// Every view filtered, weighted and widened by `beyond` bins and by zeros on each side.
     fn filtered(&self, sinograms: &[f32]) -> Result<Vec<f32>> {
         let (bins, beyond, width) = (self.geometry.bins, self.beyond, self.width());
         let mut out = vec![0.0f32; sinograms.len() / bins * width];
@@ -160,7 +160,7 @@ impl Fbp {
                 spectrum[self.length / 2].im = 0.0;
                 self.to_space.process(spectrum, signal)?;
                 let weight = self.weights[index % self.geometry.views] as f32;
-                let out = &mut out[PAD..width - PAD];
+                let out = &mut out[PAD..width - BEYOND];
                 let (before, after) = out.split_at_mut(beyond);
                 before.copy_from_slice(&signal[self.length - beyond..]);
                 after.copy_from_slice(&signal[..bins + beyond]);
@@ -174,7 +174,7 @@ impl Fbp {
 
     fn back_project(&self, filtered: &[f32], images: &mut [f32]) {
         let (rows, cols, views, width) = (self.grid.rows, self.grid.cols, self.geometry.views, self.width());
-        let last = (width - 2 * PAD) as f64 - 1.0;
+        let last = (width - PAD - BEYOND) as f64 - 1.0;
         let centre = self.geometry.centre_bin() + self.beyond as f64;
         // Per view: bin of the first column's x, bins per column, bins per mm of y.
         let rays: Vec<(f64, f64, f64, Tent)> = (0..views)

@@ -11,6 +11,8 @@ mod fbp;
 mod filter;
 mod joseph;
 mod kernel;
+#[cfg(target_arch = "x86_64")]
+mod kernel_x86;
 mod operator;
 mod projector;
 

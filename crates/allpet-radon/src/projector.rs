@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::joseph::View;
+use crate::kernel::BEYOND;
 use crate::operator::{LinearOperator, batch_of};
 use allpet_core::{ImageGrid, ParallelGeometry};
 use ndarray::{ArrayViewD, ArrayViewMutD};
@@ -11,7 +12,7 @@ use rayon::prelude::*;
 const GROUP: usize = 16;
 /// Image lines that share a pass over the views in the adjoint.
 const LINES: usize = 8;
-/// Padding of an image line.
+/// Zeros before an image line; [`BEYOND`] follow it.
 const PAD: usize = 2;
 
 /// Line integrals of an image along parallel rays, `[.., row, col]` to `[.., view, radial]`, in (image unit)·mm.
@@ -26,7 +27,7 @@ pub struct Projector {
     domain: [usize; 2],
     range: [usize; 2],
     views: Vec<View>,
-    /// Zeros on each side of a sinogram row.
+    /// Zeros before a sinogram row; as many and [`BEYOND`] follow it.
     view_padding: usize,
 }
 
@@ -72,7 +73,7 @@ impl Projector {
 
     fn forward_group(&self, images: &[f32], sinograms: &mut [f32], scratch: &mut Scratch) {
         let [rows, cols] = self.domain;
-        let (row_stride, col_stride) = (cols + 2 * PAD, rows + 2 * PAD);
+        let (row_stride, col_stride) = (PAD + cols + BEYOND, PAD + rows + BEYOND);
         let by_row = cleared(&mut scratch.rows, images.len() / cols * row_stride);
         by_row
             .par_chunks_mut(row_stride)
@@ -121,7 +122,7 @@ impl Projector {
         let [rows, cols] = self.domain;
         let [count, bins] = self.range;
         let pad = self.view_padding;
-        let stride = bins + 2 * pad;
+        let stride = bins + 2 * pad + BEYOND;
         let padded = cleared(&mut scratch.rows, sinograms.len() / bins * stride);
         padded
             .par_chunks_mut(stride)
