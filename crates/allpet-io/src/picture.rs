@@ -73,7 +73,8 @@ pub enum Window {
     /// The smallest to the largest value.
     #[default]
     Full,
-    /// The smallest value, or 0 if that is lower, to the 99.5th percentile: a few hot pixels do not darken the rest.
+    /// 0 to the 99.5th percentile, as PET is shown: neither noise below 0 nor a few hot pixels flatten the rest.
+    /// Where that percentile is not positive, from the smallest value.
     Robust,
     /// From one value to another.
     Fixed(f32, f32),
@@ -107,7 +108,7 @@ impl Window {
                 let mut sorted: Vec<f32> = values.iter().copied().collect();
                 let rank = (sorted.len() - 1) * 995 / 1000;
                 let high = *sorted.select_nth_unstable_by(rank, f32::total_cmp).1;
-                (extremes().0.min(0.0), high)
+                (if high > 0.0 { 0.0 } else { extremes().0 }, high)
             }
         };
         // A flat picture has no width of its own; 1 shows it evenly, or the next value where 1 is too little to differ.
