@@ -53,11 +53,11 @@ macro_rules! vocabulary {
 vocabulary!(
     /// The radiotracer.
     Tracer, "tracer", {
-    /// 2-deoxy-2-[18F]fluoroglucose.
+    /// `2-deoxy-2-[18F]fluoroglucose`.
     Fdg = "fdg", "18F-FDG", ["18f-fdg", "[18f]fdg", "f18-fdg"];
-    /// L-6-[18F]fluoro-3,4-dihydroxyphenylalanine.
+    /// `L-6-[18F]fluoro-3,4-dihydroxyphenylalanine`.
     Dopa = "dopa", "18F-DOPA", ["18f-dopa", "[18f]dopa", "fdopa", "f-dopa", "f18-dopa"];
-    /// [68Ga]Ga-PSMA-11.
+    /// `[68Ga]Ga-PSMA-11`.
     Psma = "psma", "68Ga-PSMA", ["68ga-psma", "[68ga]psma", "psma-11", "68ga-psma-11", "ga68-psma"];
 });
 
