@@ -4,7 +4,7 @@
 //! `step` (steps done), `architecture`, `config`, `data` (JSON), and a checksum of all of it. The file appears whole or
 //! not at all, and the one before it stays as `checkpoint.previous.safetensors`.
 
-use crate::weights::{encode, load_model, write};
+use crate::weights::{self, Contents, encode, write};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use serde_json::Value;
@@ -105,6 +105,18 @@ pub fn find(folder: &Path) -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
+/// Removes the unfinished files that a process killed while it wrote a checkpoint has left.
+pub(crate) fn remove_leftovers(folder: &Path) {
+    let ours = [format!(".{FILE}."), format!(".{PREVIOUS}.")];
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".tmp") && ours.iter().any(|start| name.starts_with(start)) {
+            // One that cannot be removed does no harm: no name of a checkpoint points to it.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Reads a checkpoint.
 ///
 /// # Errors
@@ -133,12 +145,19 @@ pub fn load(path: &Path, device: &Device) -> Result<Checkpoint> {
 }
 
 fn read(path: &Path, device: &Device) -> Result<Checkpoint> {
-    let (tensors, metadata) = load_model(path, device)?;
+    let Contents {
+        tensors,
+        metadata,
+        verified,
+    } = weights::read(path, device)?;
     let damaged = |reason: String| Error::Damaged {
         path: path.to_owned(),
         reason,
         advice: None,
     };
+    if !verified {
+        return Err(damaged("it has no checksum".into()));
+    }
     let word = |key: &str| {
         metadata
             .get(key)
@@ -194,10 +213,9 @@ impl Identity {
             ("config", &self.config, &expected.config),
             ("data", &self.data, &expected.data),
         ];
-        match pairs
-            .into_iter()
-            .find_map(|(name, got, expected)| first_difference(name, got, expected))
-        {
+        let differs =
+            |(name, got, expected): (&str, &Value, &Value)| first_difference(name, got, &read_back(expected));
+        match pairs.into_iter().find_map(differs) {
             None => Ok(()),
             Some((what, got, expected)) => Err(Error::OtherRun {
                 path: path.to_owned(),

@@ -14,17 +14,20 @@ const CHUNK: usize = 1 << 14;
 /// What candle reports.
 pub fn global_norm<'a>(gradients: impl IntoIterator<Item = &'a Tensor>) -> Result<f64> {
     let mut sum = 0.0;
+    let mut elsewhere = Vec::new();
     for gradient in gradients {
-        sum += if is_host_f32(gradient) {
-            with_values(gradient, |values| Ok(sum_of_squares(values)))?
+        if is_host_f32(gradient) {
+            sum += with_values(gradient, |values| Ok(sum_of_squares(values)))?;
         } else {
-            gradient
-                .detach()
-                .to_dtype(DType::F64)?
-                .sqr()?
-                .sum_all()?
-                .to_scalar::<f64>()?
-        };
+            elsewhere.push(gradient.detach().to_dtype(DType::F64)?.sqr()?.sum_all()?);
+        }
+    }
+    if !elsewhere.is_empty() {
+        // One transfer for all: each would wait for the device.
+        sum += Tensor::stack(&elsewhere, 0)?
+            .to_vec1::<f64>()?
+            .iter()
+            .sum::<f64>();
     }
     Ok(sum.sqrt())
 }

@@ -87,11 +87,11 @@ impl JsonLines {
 
     /// Keeps the whole lines of steps before `start`.
     fn truncate(&self, start: u64) -> Result<(), BoxError> {
-        let text = match std::fs::read_to_string(&self.path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(self.fail(e)),
-        };
+        // A device or a pipe keeps nothing, and may have no end to read to.
+        if !std::fs::metadata(&self.path).is_ok_and(|found| found.is_file()) {
+            return Ok(());
+        }
+        let text = std::fs::read_to_string(&self.path).map_err(|e| self.fail(e))?;
         let kept: String = text
             .split_inclusive('\n')
             .filter(|line| is_before(line, start))

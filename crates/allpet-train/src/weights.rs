@@ -53,6 +53,18 @@ pub fn load_model(
     path: &Path,
     device: &Device,
 ) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>)> {
+    let contents = read(path, device)?;
+    Ok((contents.tensors, contents.metadata))
+}
+
+/// What a file holds, and whether it carried a checksum (which then fitted).
+pub(crate) struct Contents {
+    pub(crate) tensors: BTreeMap<String, Tensor>,
+    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) verified: bool,
+}
+
+pub(crate) fn read(path: &Path, device: &Device) -> Result<Contents> {
     let bytes = std::fs::read(path).map_err(|source| allpet_core::Error::Io {
         action: "read",
         path: path.to_owned(),
@@ -73,7 +85,9 @@ pub fn load_model(
     let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
     let views: BTreeMap<String, _> = file.tensors().into_iter().collect();
 
-    if let Some(expected) = metadata.remove(CHECKSUM) {
+    let expected = metadata.remove(CHECKSUM);
+    let verified = expected.is_some();
+    if let Some(expected) = expected {
         let mut checksum = start_checksum(&metadata);
         for (name, view) in &views {
             add_tensor(
@@ -109,7 +123,11 @@ pub fn load_model(
         let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
         tensors.insert(name, tensor.to_dtype(DType::F32)?.to_device(device)?);
     }
-    Ok((tensors, metadata))
+    Ok(Contents {
+        tensors,
+        metadata,
+        verified,
+    })
 }
 
 pub(crate) fn encode(name: &str, tensor: &Tensor, half: bool) -> Result<Encoded> {

@@ -1,0 +1,71 @@
+//! Rate schedules at their golden points, and what a configuration accepts.
+
+use allpet_train::{RateSchedule, TrainConfig};
+
+#[test]
+fn rates_at_their_golden_points() {
+    let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-15, "{a} {b}");
+    let cosine = RateSchedule::Cosine { floor: 0.1 };
+    // Warm-up: a straight line that reaches the base rate at its last step.
+    near(cosine.rate(0, 2.0, 110, 10), 0.2);
+    near(cosine.rate(4, 2.0, 110, 10), 1.0);
+    near(cosine.rate(9, 2.0, 110, 10), 2.0);
+    // Cosine: cos 0 = 1, cos π/3 = 1/2, cos π/2 = 0, cos 2π/3 = -1/2, cos π = -1.
+    near(cosine.rate(10, 2.0, 130, 10), 2.0);
+    near(cosine.rate(50, 2.0, 130, 10), 2.0 * (0.1 + 0.9 * 0.75));
+    near(cosine.rate(70, 2.0, 130, 10), 2.0 * 0.55);
+    near(cosine.rate(90, 2.0, 130, 10), 2.0 * (0.1 + 0.9 * 0.25));
+    near(cosine.rate(130, 2.0, 130, 10), 0.2);
+    near(cosine.rate(1_000, 2.0, 130, 10), 0.2);
+
+    near(RateSchedule::Constant.rate(77, 3.0, 100, 0), 3.0);
+    let step = RateSchedule::Step {
+        every: 30,
+        factor: 0.5,
+    };
+    near(step.rate(5, 1.0, 100, 5), 1.0);
+    near(step.rate(34, 1.0, 100, 5), 1.0);
+    near(step.rate(35, 1.0, 100, 5), 0.5);
+    near(step.rate(95, 1.0, 100, 5), 0.125);
+}
+
+#[test]
+fn every_fault_is_listed_and_unknown_fields_are_refused() {
+    TrainConfig::default().validate().unwrap();
+    let bad = TrainConfig {
+        steps: 0,
+        rate: f64::NAN,
+        ema: 1.0,
+        clip_norm: Some(0.0),
+        schedule: RateSchedule::Step {
+            every: 0,
+            factor: 2.0,
+        },
+        ..TrainConfig::default()
+    };
+    let text = bad.validate().unwrap_err().to_string();
+    for name in [
+        "steps",
+        "rate",
+        "ema",
+        "clip_norm",
+        "schedule.every",
+        "schedule.factor",
+        "warmup",
+    ] {
+        assert!(text.contains(name), "{name} is not in: {text}");
+    }
+    let given = r#"{ "steps": 5, "schedule": { "kind": "cosine", "floor": 0.2 }, "warmup": 0 }"#;
+    let config: TrainConfig = serde_json::from_str(given).unwrap();
+    assert_eq!(config.schedule, RateSchedule::Cosine { floor: 0.2 });
+    assert_eq!(config.rate_at(0), TrainConfig::default().rate);
+    for wrong in [
+        r#"{ "step": 5 }"#,
+        r#"{ "schedule": { "kind": "cosine", "flor": 0.2 } }"#,
+    ] {
+        let error = serde_json::from_str::<TrainConfig>(wrong)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("unknown field"), "{error}");
+    }
+}
