@@ -29,4 +29,4 @@ pub use objective::{Loss, Objective, Source};
 pub use observe::{JsonLines, Observer, StepInfo};
 pub use rate::RateSchedule;
 pub use trainer::{Outcome, Trainer};
-pub use weights::{load_model, save_model};
+pub use weights::{load_model, load_model_bytes, save_model};

@@ -57,6 +57,19 @@ pub fn load_model(
     Ok((contents.tensors, contents.metadata))
 }
 
+/// [`load_model`] from bytes in memory, for weights that are part of the program; `name` stands for the file in errors.
+///
+/// # Errors
+/// As [`load_model`], except that nothing is read from a disk.
+pub fn load_model_bytes(
+    name: &str,
+    bytes: &[u8],
+    device: &Device,
+) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>)> {
+    let contents = parse(Path::new(name), bytes, device)?;
+    Ok((contents.tensors, contents.metadata))
+}
+
 /// What a file holds, and whether it carried a checksum (which then fitted).
 pub(crate) struct Contents {
     pub(crate) tensors: BTreeMap<String, Tensor>,
@@ -70,19 +83,23 @@ pub(crate) fn read(path: &Path, device: &Device) -> Result<Contents> {
         path: path.to_owned(),
         source,
     })?;
+    parse(path, &bytes, device)
+}
+
+fn parse(path: &Path, bytes: &[u8], device: &Device) -> Result<Contents> {
     let damaged = |reason: String| Error::Damaged {
         path: path.to_owned(),
         reason,
         advice: None,
     };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(e.to_string()))?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
     let mut metadata: BTreeMap<String, String> = header
         .metadata()
         .clone()
         .unwrap_or_default()
         .into_iter()
         .collect();
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
+    let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(e.to_string()))?;
     let views: BTreeMap<String, _> = file.tensors().into_iter().collect();
 
     let expected = metadata.remove(CHECKSUM);

@@ -1,0 +1,67 @@
+//! What the autoencoder minimises: reconstruction, bottleneck, and eq. 9 on what it decoded.
+
+use crate::config::Bottleneck;
+use crate::error::Result;
+use crate::intensity::Intensity;
+use crate::model::{Autoencoder, nearest_codes};
+use crate::source::CAllBatch;
+use allpet_core::{fill_normal, stream};
+use allpet_mask::tensor::loss_pn;
+use allpet_train::{BoxError, Loss, Objective};
+use candle_core::{DType, Tensor};
+
+/// Mean squared error of the coded channels, the bottleneck's term, and the positive/negative loss.
+#[derive(Debug, Clone)]
+pub struct AutoencoderObjective {
+    /// The model whose parameters are trained.
+    pub model: Autoencoder,
+    /// The coding of the channels: eq. 9 is evaluated on linear ones.
+    pub intensity: Intensity,
+    /// Seed of the latent noise.
+    pub seed: u64,
+}
+
+impl AutoencoderObjective {
+    fn evaluate(&self, batch: &CAllBatch, step: u64) -> Result<Loss> {
+        let latent = self.model.encode(&batch.c_all)?;
+        let config = self.model.config();
+        let (code, bottleneck) = match (config.bottleneck, &latent.log_variance, self.model.codes()) {
+            (Bottleneck::Kl { weight }, Some(log_variance), _) => {
+                let mut noise = vec![0f32; latent.mean.elem_count()];
+                fill_normal(&mut stream(self.seed, "latent noise", step), &mut noise);
+                let noise = Tensor::from_vec(noise, latent.mean.dims(), latent.mean.device())?;
+                let code = (&latent.mean + (log_variance * 0.5)?.exp()? * noise)?;
+                // KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ (μ² + σ² - 1 - ln σ²), here per latent value.
+                let kl = ((latent.mean.sqr()? + log_variance.exp()?)? - (log_variance + 1.0)?)?.mean_all()?;
+                (code, (kl * (0.5 * weight))?)
+            }
+            (Bottleneck::Vq { commitment, .. }, _, Some(codes)) => {
+                let nearest = nearest_codes(&latent.mean, codes)?;
+                let table = (&nearest - latent.mean.detach())?.sqr()?.mean_all()?;
+                let commit = (&latent.mean - nearest.detach())?.sqr()?.mean_all()?;
+                (latent.mean.clone(), (table + commit * commitment)?)
+            }
+            _ => (latent.mean.clone(), Tensor::zeros((), DType::F32, batch.c_all.device())?),
+        };
+        let decoded = self.model.decode(&code)?;
+        let reconstruction = (&decoded - &batch.c_all)?.sqr()?.mean_all()?;
+        let linear = self.intensity.decode_tensor(&decoded)?;
+        let consistency = loss_pn(&linear, &batch.mask, 0.0)?;
+        let total = ((&reconstruction + &bottleneck)? + (&consistency * config.consistency_weight))?;
+        let value = |t: &Tensor| -> Result<f64> { Ok(f64::from(t.to_scalar::<f32>()?)) };
+        let parts = vec![
+            ("reconstruction", value(&reconstruction)?),
+            ("bottleneck", value(&bottleneck)?),
+            ("consistency", value(&consistency)?),
+        ];
+        Ok(Loss { total, parts })
+    }
+}
+
+impl Objective for AutoencoderObjective {
+    type Batch = CAllBatch;
+
+    fn loss(&self, batch: &CAllBatch, step: u64) -> std::result::Result<Loss, BoxError> {
+        Ok(self.evaluate(batch, step)?)
+    }
+}

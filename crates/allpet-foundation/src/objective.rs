@@ -1,0 +1,58 @@
+//! What the denoiser minimises: eq. 19 on the latents of `C_all`, masks redrawn for every sample.
+
+use crate::config::ModelConfig;
+use crate::error::Result;
+use crate::model::Denoiser;
+use crate::prompt::loosen;
+use crate::statistics::Statistics;
+use allpet_autoencoder::{Autoencoder, CAllBatch};
+use allpet_diffusion::{GaussianProcess, training};
+use allpet_train::{BoxError, Loss, Objective};
+
+/// Mean squared error of the prediction (ε, x0 or v) at a random time, under the prompt and the mask.
+#[derive(Debug)]
+pub struct FoundationObjective {
+    /// The configuration.
+    pub config: ModelConfig,
+    /// The autoencoder, frozen.
+    pub autoencoder: Autoencoder,
+    /// What is trained.
+    pub denoiser: Denoiser,
+    /// The forward process.
+    pub process: GaussianProcess,
+    /// Spread of the latents.
+    pub statistics: Statistics,
+    /// Seed of times, noise and prompt dropout.
+    pub seed: u64,
+}
+
+impl FoundationObjective {
+    fn evaluate(&self, batch: &CAllBatch, step: u64) -> Result<Loss> {
+        let latent = self.autoencoder.encode(&batch.c_all)?.mean.detach();
+        let latent = self.statistics.normalise(&latent)?.detach();
+        let count = batch.prompts.len() as u64;
+        let indices: Vec<u64> = (step * count..(step + 1) * count).collect();
+        let prompts: Vec<_> = batch
+            .prompts
+            .iter()
+            .zip(&indices)
+            .map(|(p, i)| loosen(p, self.config.prompt_dropout, self.config.trunk_fraction, self.seed, *i))
+            .collect();
+        let conditioning = self.denoiser.condition(&prompts, &batch.mask, self.config.autoencoder.factor())?;
+        let times = training::draw_times(&self.process, self.seed, step, &indices);
+        let noise = training::draw_noise(self.seed, step, &indices, &latent.dims()[1..], latent.device())?;
+        let noisy = training::add_noise(&self.process, &latent, None, &times, &noise)?;
+        let at = training::time_tensor(&times, latent.device())?;
+        let output = self.denoiser.network.forward(&noisy, &at, &conditioning)?;
+        let target = self.config.process.prediction.target(&self.process, &latent, &noise, &times)?;
+        Ok(training::loss(&output, &target)?.into())
+    }
+}
+
+impl Objective for FoundationObjective {
+    type Batch = CAllBatch;
+
+    fn loss(&self, batch: &CAllBatch, step: u64) -> std::result::Result<Loss, BoxError> {
+        Ok(self.evaluate(batch, step)?)
+    }
+}

@@ -1,0 +1,251 @@
+//! The denoiser: a U-Net (Ronneberger et al. 2015) of residual blocks, every one modulated by time and prompt.
+
+use crate::error::{Error, Result};
+use allpet_diffusion::Conditioning;
+use allpet_nn::{
+    AttentionBlock, Conv2d, GroupNorm, Linear, Params, ResidualBlock, Window, concat_channels, upsample_nearest,
+};
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// The shape of the denoiser.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DenoiserConfig {
+    /// Channels of each level, finest first; resolution halves from level to level.
+    pub widths: Vec<usize>,
+    /// Residual blocks a level on the way down (one more on the way up).
+    pub blocks: usize,
+    /// Levels (0 the finest) whose blocks are followed by self-attention.
+    pub attention: Vec<usize>,
+    /// Heads of the attention.
+    pub heads: usize,
+    /// Groups of the normalisations.
+    pub groups: usize,
+    /// Width of the time and prompt embedding.
+    pub embedding: usize,
+}
+
+impl DenoiserConfig {
+    /// For tests: seconds.
+    pub fn tiny() -> Self {
+        Self { widths: vec![16, 32], blocks: 1, attention: vec![1], heads: 2, groups: 4, embedding: 32 }
+    }
+
+    /// For 32 × 32 latents on a laptop.
+    pub fn small() -> Self {
+        Self { widths: vec![64, 128, 192], blocks: 1, attention: vec![2], heads: 4, groups: 8, embedding: 256 }
+    }
+
+    /// For 64 × 64 latents.
+    pub fn base() -> Self {
+        Self { widths: vec![128, 256, 384], blocks: 2, attention: vec![1, 2], heads: 8, groups: 32, embedding: 512 }
+    }
+
+    /// The paper's reading: 224 channels, multipliers 1 to 4, attention below the finest level.
+    pub fn paper() -> Self {
+        Self {
+            widths: vec![224, 448, 672, 896],
+            blocks: 2,
+            attention: vec![1, 2, 3],
+            heads: 8,
+            groups: 32,
+            embedding: 896,
+        }
+    }
+
+    /// By how much the coarsest level is shorter than the latent.
+    pub fn factor(&self) -> usize {
+        1 << (self.widths.len().max(1) - 1)
+    }
+
+    /// Reports every fault at once.
+    pub fn validate(&self) -> Result<()> {
+        let mut faults = Vec::new();
+        for (name, value) in [
+            ("widths", self.widths.len()),
+            ("blocks", self.blocks),
+            ("heads", self.heads),
+            ("groups", self.groups),
+            ("embedding", self.embedding),
+        ] {
+            if value == 0 {
+                faults.push(format!("{name} is 0 or empty; expected at least 1"));
+            }
+        }
+        if self.embedding % 2 != 0 {
+            faults.push(format!("embedding of {}; expected an even width", self.embedding));
+        }
+        for (level, width) in self.widths.iter().enumerate() {
+            if self.groups > 0 && (*width == 0 || width % self.groups != 0) {
+                faults.push(format!("{} groups do not divide a width of {width}", self.groups));
+            }
+            if self.attention.contains(&level) && self.heads > 0 && width % self.heads != 0 {
+                faults.push(format!("{} heads do not divide a width of {width}", self.heads));
+            }
+        }
+        if let Some(level) = self.attention.iter().find(|level| **level >= self.widths.len()) {
+            faults.push(format!("attention at level {level}; there are {} levels", self.widths.len()));
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Error::Invalid { what: "denoiser".into(), faults }) }
+    }
+}
+
+/// A residual block and the attention that may follow it.
+#[derive(Debug, Clone)]
+struct Stage {
+    residual: ResidualBlock,
+    attention: Option<AttentionBlock>,
+}
+
+impl Stage {
+    fn new(params: &Params, c: &DenoiserConfig, inputs: usize, level: usize) -> Result<Self> {
+        let width = c.widths[level];
+        let attention = match c.attention.contains(&level) {
+            true => Some(AttentionBlock::new(&params.sub("attention"), width, c.groups, c.heads)?),
+            false => None,
+        };
+        Ok(Self { residual: ResidualBlock::new(&params.sub("residual"), inputs, width, c.groups, c.embedding)?, attention })
+    }
+
+    fn forward(&self, x: &Tensor, embedding: &Tensor) -> Result<Tensor> {
+        let x = self.residual.forward(x, Some(embedding))?;
+        Ok(match &self.attention {
+            Some(attention) => attention.forward(&x)?,
+            None => x,
+        })
+    }
+}
+
+/// The U-Net of latents `[B, C, H, W]` and a spatial condition `[B, 1, H, W]` (the Radon mask at latent resolution).
+#[derive(Debug, Clone)]
+pub struct UNet {
+    time: (Linear, Linear),
+    prompt: Linear,
+    enter: Conv2d,
+    down: Vec<(Vec<Stage>, Option<Conv2d>)>,
+    middle: [Stage; 2],
+    up: Vec<(Vec<Stage>, Option<Conv2d>)>,
+    leave: (GroupNorm, Conv2d),
+    frequencies: usize,
+}
+
+impl UNet {
+    /// From and to `channels`.
+    ///
+    /// # Errors
+    /// A configuration that cannot work; all faults at once.
+    pub fn new(params: &Params, config: &DenoiserConfig, channels: usize) -> Result<Self> {
+        config.validate()?;
+        let same = Window::same(3);
+        let (levels, first) = (config.widths.len(), config.widths[0]);
+        let mut skips = vec![first];
+        let mut width = first;
+        let mut down = Vec::with_capacity(levels);
+        for level in 0..levels {
+            let params = params.sub(format!("down{level}"));
+            let mut stages = Vec::with_capacity(config.blocks);
+            for i in 0..config.blocks {
+                stages.push(Stage::new(&params.sub(format!("stage{i}")), config, width, level)?);
+                width = config.widths[level];
+                skips.push(width);
+            }
+            let halve = match level + 1 < levels {
+                true => {
+                    skips.push(width);
+                    Some(Conv2d::new(&params.sub("halve"), width, width, 3, Window { stride: 2, padding: 1 })?)
+                }
+                false => None,
+            };
+            down.push((stages, halve));
+        }
+        let middle = [
+            Stage::new(&params.sub("middle0"), config, width, levels - 1)?,
+            Stage::new(&params.sub("middle1"), config, width, levels - 1)?,
+        ];
+        let mut up = Vec::with_capacity(levels);
+        for level in (0..levels).rev() {
+            let params = params.sub(format!("up{level}"));
+            let mut stages = Vec::with_capacity(config.blocks + 1);
+            for i in 0..=config.blocks {
+                let skip = skips.pop().unwrap_or(first);
+                stages.push(Stage::new(&params.sub(format!("stage{i}")), config, width + skip, level)?);
+                width = config.widths[level];
+            }
+            let double = match level > 0 {
+                true => Some(Conv2d::new(&params.sub("double"), width, width, 3, same)?),
+                false => None,
+            };
+            up.push((stages, double));
+        }
+        let e = config.embedding;
+        Ok(Self {
+            time: (Linear::new(&params.sub("time0"), e, e)?, Linear::new(&params.sub("time1"), e, e)?),
+            prompt: Linear::new(&params.sub("prompt"), e, e)?,
+            enter: Conv2d::new(&params.sub("enter"), channels + 1, first, 3, same)?,
+            down,
+            middle,
+            up,
+            leave: (
+                GroupNorm::new(&params.sub("norm"), first, config.groups, true)?,
+                Conv2d::zeroed(&params.sub("leave"), first, channels, 3, same)?,
+            ),
+            frequencies: e / 2,
+        })
+    }
+
+    /// `x [B, C, H, W]` at times `t [B]` → the prediction, same shape.
+    ///
+    /// # Errors
+    /// A conditioning without embedding or mask; shapes that do not fit.
+    pub fn forward(&self, x: &Tensor, t: &Tensor, conditioning: &Conditioning) -> Result<Tensor> {
+        let (Some(prompt), Some(mask)) = (&conditioning.embedding, &conditioning.spatial) else {
+            return Err(Error::Invalid {
+                what: "conditioning".into(),
+                faults: vec!["expected a prompt embedding and a mask".into()],
+            });
+        };
+        let time = self.time.1.forward(&self.time.0.forward(&self.waves(t)?)?.silu()?)?;
+        let embedding = (time + self.prompt.forward(prompt)?)?.silu()?;
+        let mut x = self.enter.forward(&concat_channels(x, mask)?)?;
+        let mut skips = vec![x.clone()];
+        for (stages, halve) in &self.down {
+            for stage in stages {
+                x = stage.forward(&x, &embedding)?;
+                skips.push(x.clone());
+            }
+            if let Some(halve) = halve {
+                x = halve.forward(&x)?;
+                skips.push(x.clone());
+            }
+        }
+        for stage in &self.middle {
+            x = stage.forward(&x, &embedding)?;
+        }
+        for (stages, double) in &self.up {
+            for stage in stages {
+                if let Some(skip) = skips.pop() {
+                    x = concat_channels(&x, &skip)?;
+                }
+                x = stage.forward(&x, &embedding)?;
+            }
+            if let Some(double) = double {
+                x = double.forward(&upsample_nearest(&x)?)?;
+            }
+        }
+        Ok(self.leave.1.forward(&self.leave.0.forward(&x)?)?)
+    }
+
+    /// Sines and cosines of the time at geometric frequencies from 1 to 1/10,000 (Vaswani et al. 2017).
+    fn waves(&self, t: &Tensor) -> Result<Tensor> {
+        let n = self.frequencies;
+        let times = t.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        let mut values = Vec::with_capacity(times.len() * 2 * n);
+        for time in &times {
+            let angle = |i: usize| f64::from(*time) * (-(10_000f64.ln()) * i as f64 / n as f64).exp();
+            values.extend((0..n).map(|i| angle(i).cos() as f32));
+            values.extend((0..n).map(|i| angle(i).sin() as f32));
+        }
+        Ok(Tensor::from_vec(values, (times.len(), 2 * n), t.device())?)
+    }
+}
