@@ -2,6 +2,22 @@
 //!
 //! Images are `[.., row, col]`, sinograms `[.., view, radial]`; see `allpet-core` for the conventions. Everything
 //! takes leading batch axes.
+//!
+//! ```
+//! use allpet_core::{ImageGrid, ParallelGeometry};
+//! use allpet_radon::{Fbp, Filter, LinearOperator, Projector};
+//!
+//! let grid = ImageGrid::square(64, 2.0)?;
+//! let geometry = ParallelGeometry::new(96, 97, 2.0)?;
+//! let mut image = ndarray::Array2::<f32>::zeros(grid.shape());
+//! image.slice_mut(ndarray::s![24..40, 20..36]).fill(1.0);
+//! let sinogram = Projector::new(grid, geometry)?.apply(image.view().into_dyn())?;
+//! let again = Fbp::new(grid, geometry, Filter::Hann, 1.0)?.reconstruct(sinogram.view())?;
+//! assert!((again[[32, 28]] - 1.0).abs() < 0.02);
+//! # Ok::<(), allpet_radon::Error>(())
+//! ```
+//!
+//! Feature `candle` adds `tensor`: the operators as differentiable operations on tensors.
 
 pub mod analytic;
 mod arc_correction;
@@ -15,6 +31,8 @@ mod kernel;
 mod kernel_x86;
 mod operator;
 mod projector;
+#[cfg(feature = "candle")]
+pub mod tensor;
 
 pub use arc_correction::arc_correct;
 pub use error::{Error, Result};
