@@ -1,6 +1,9 @@
 //! The conformance checks must fail for samplers that break them, and the traits must hold what is not Gaussian
 //! DDPM: a multistep sampler and a bridge, written here against the public interface alone.
 
+// Helpers outside `#[test]` functions fail by panicking, as the tests do.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use allpet_core::{fill_normal, stream};

@@ -1,5 +1,8 @@
 //! DDPM and DDIM against ALL-PET's equations, each other, and exact solutions for Gaussian data.
 
+// Helpers outside `#[test]` functions fail by panicking, as the tests do.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use allpet_diffusion::{

@@ -1,5 +1,8 @@
 //! Predictions, noise and times as a trainer uses them; guidance.
 
+// Helpers outside `#[test]` functions fail by panicking, as the tests do.
+#![allow(clippy::unwrap_used)]
+
 use allpet_diffusion::{
     Conditioning, Denoiser, Error, ForwardProcess, Guided, Prediction, Predictor, ProcessConfig, Result,
     SampleNoise, Schedule, training,
