@@ -48,10 +48,10 @@ impl Acquisition {
         }
     }
 
-    /// A clinical acquisition: counts 10⁶ × [0.5, 2], scatter fraction 0.29-0.42, randoms 0.12-0.3.
-    pub fn draw(rng: &mut Stream) -> Self {
+    /// A clinical acquisition: `counts` × [0.5, 2] (log-uniform), scatter fraction 0.29-0.42, randoms 0.12-0.3.
+    pub fn draw(rng: &mut Stream, counts: f64) -> Self {
         Self {
-            counts: 1e6 * 4f64.powf(rng.random_range(-0.5..0.5)),
+            counts: counts * 4f64.powf(rng.random_range(-0.5..0.5)),
             scatter_fraction: rng.random_range(0.29..0.42),
             scatter_fwhm_mm: rng.random_range(100.0..200.0),
             randoms_fraction: rng.random_range(0.12..0.30),

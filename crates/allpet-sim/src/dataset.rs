@@ -62,6 +62,8 @@ pub struct SynthesisConfig {
     pub seed: u64,
     /// Geometry of the sinograms.
     pub geometry: ParallelGeometry,
+    /// Typical prompts per slice; a slice has between half and twice as many.
+    pub counts: f64,
     /// Poisson noise; without it the expectation is corrected.
     pub noise: bool,
     /// Side in pixels of the ground-truth images, which span the radial field of view.
@@ -87,6 +89,7 @@ impl Default for SynthesisConfig {
                 start_rad: 0.0,
                 offset_bins: 0.0,
             },
+            counts: 1e6,
             noise: true,
             image_size: 128,
         }
@@ -110,6 +113,12 @@ impl SynthesisConfig {
             faults.push(format!(
                 "{} subjects; expected 1 to {FIRST_TEST_SUBJECT}",
                 self.subjects
+            ));
+        }
+        if !(self.counts.is_finite() && self.counts > 0.0) {
+            faults.push(format!(
+                "{} counts per slice; expected a positive number",
+                self.counts
             ));
         }
         if self.image_size == 0 {
@@ -212,6 +221,7 @@ pub fn simulate_synthesis(config: &SynthesisConfig, progress: &(dyn Fn(usize) + 
         ("seed", config.seed.to_string()),
         ("split", config.split.id().to_owned()),
         ("noise", config.noise.to_string()),
+        ("counts", config.counts.to_string()),
         ("target_unit", target_unit.to_owned()),
         ("image_unit", image_unit.to_owned()),
         ("attenuation_unit", "1/cm".to_owned()),
@@ -297,7 +307,7 @@ fn simulate_slice(
     let rendering = render(&section, uptake.as_ref(), pose, grid, supersamples);
     let to = image_grid(config)?;
     let attenuation = resample(&rendering.attenuation, grid, to) * 10.0;
-    let acquisition = Acquisition::draw(rng);
+    let acquisition = Acquisition::draw(rng, config.counts);
     let mut noise = stream(config.seed, "counts", i as u64);
     let noise = config.noise.then_some(&mut noise);
     let (target, image) = match tracer {

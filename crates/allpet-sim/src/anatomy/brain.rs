@@ -197,7 +197,7 @@ impl Brain {
         let third = 2.2 * wide * bulge(h, -14.0, 10.0);
         let ventricle = (horn > 0.5
             && segment_distance(p, [5.0, 17.0], [5.0 + 9.0 * wide.min(1.3), 33.0]) < horn)
-            || (horn > 0.5 && segment_distance(p, [5.0, 17.0], [7.0, 8.0]) < horn * 0.55)
+            || (segment_distance(p, [5.0, 17.0], [7.0, 8.0]) < horn * 0.55)
             || (body > 0.5 && segment_distance(p, [9.0, 24.0], [14.0, -24.0]) < body)
             || (atrium > 0.5 && segment_distance(p, [20.0, -25.0], [25.0, -41.0]) < atrium)
             || (temporal > 0.5 && segment_distance(p, [31.0, -4.0], [33.0, -24.0]) < temporal)

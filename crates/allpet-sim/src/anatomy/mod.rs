@@ -10,7 +10,7 @@ mod tissue;
 mod torso;
 
 pub use lesion::Lesion;
-pub use noise::Noise;
+pub(crate) use noise::Noise;
 pub use tissue::Tissue;
 
 use abdomen::{ABDOMEN_HEIGHTS_MM, Abdomen};

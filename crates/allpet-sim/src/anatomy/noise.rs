@@ -5,25 +5,25 @@ use super::shape::floor;
 
 /// A field of smooth noise; the same key is always the same field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Noise {
+pub(crate) struct Noise {
     key: u32,
 }
 
 impl Noise {
     /// The field of a key.
-    pub fn new(key: u32) -> Self {
+    pub(crate) fn new(key: u32) -> Self {
         Self { key }
     }
 
     /// Another, independent field of the same owner.
-    pub fn sibling(self, number: u32) -> Self {
+    pub(crate) fn sibling(self, number: u32) -> Self {
         Self {
             key: mix(self.key ^ number.wrapping_mul(0x9e37_79b9)),
         }
     }
 
     /// Value in [-1, 1] at a point in lattice units.
-    pub fn at(self, x: f32, y: f32, z: f32) -> f32 {
+    pub(crate) fn at(self, x: f32, y: f32, z: f32) -> f32 {
         // An oblique lattice (the rotation with rows (1,2,2)/3, (2,1,-2)/3, (-2,2,-1)/3): sections cut it at an angle,
         // so that its rows and columns do not show.
         const THIRD: f32 = 1.0 / 3.0;
