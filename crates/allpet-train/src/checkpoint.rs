@@ -105,13 +105,21 @@ pub fn find(folder: &Path) -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
-/// Removes the unfinished files that a process killed while it wrote a checkpoint has left.
-pub(crate) fn remove_leftovers(folder: &Path) {
-    let ours = [format!(".{FILE}."), format!(".{PREVIOUS}.")];
+/// Removes the unfinished files that a process killed while it wrote `path` has left beside it.
+pub(crate) fn remove_leftovers(path: &Path) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return;
+    };
+    let start = format!(".{}.", name.to_string_lossy());
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".tmp") && ours.iter().any(|start| name.starts_with(start)) {
-            // One that cannot be removed does no harm: no name of a checkpoint points to it.
+        if name.starts_with(&start) && name.ends_with(".tmp") {
+            // One that cannot be removed does no harm: nothing is ever read from it.
             let _ = std::fs::remove_file(entry.path());
         }
     }

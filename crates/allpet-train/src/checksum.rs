@@ -3,17 +3,24 @@
 //! Every step is a bijection of `h`, so any change inside one word is always found, and others with a chance of
 //! `1 - 2⁻⁶⁴`. It guards against damage, not against malice.
 
-/// A checksum in the making.
+/// A checksum in the making: of files here, and of data sets for [`crate::Identity::data`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Checksum(u64);
+pub struct Checksum(u64);
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Checksum {
-    pub(crate) fn new() -> Self {
+    /// Of nothing yet.
+    pub fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
     /// Takes in bytes and their number, so that `ab + c` and `a + bc` differ.
-    pub(crate) fn add(&mut self, bytes: &[u8]) {
+    pub fn add(&mut self, bytes: &[u8]) {
         let mut words = bytes.chunks_exact(8);
         for word in &mut words {
             self.word(u64::from_le_bytes(std::array::from_fn(|i| word[i])));
@@ -31,7 +38,18 @@ impl Checksum {
             .rotate_left(29);
     }
 
-    pub(crate) fn hex(self) -> String {
+    /// Takes in values, as [`Checksum::add`] does their little-endian bytes.
+    pub fn add_f32(&mut self, values: &[f32]) {
+        let mut pairs = values.chunks_exact(2);
+        for pair in &mut pairs {
+            self.word(u64::from(pair[0].to_bits()) | u64::from(pair[1].to_bits()) << 32);
+        }
+        self.word(pairs.remainder().first().map_or(0, |v| u64::from(v.to_bits())));
+        self.word(4 * values.len() as u64);
+    }
+
+    /// The checksum as 16 hexadecimal digits.
+    pub fn hex(self) -> String {
         format!("{:016x}", self.0)
     }
 }

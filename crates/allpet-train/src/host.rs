@@ -47,7 +47,6 @@ pub(crate) fn is_host_f32(tensor: &Tensor) -> bool {
 
 /// candle hands out mutable storage to in-place operators only.
 struct Visit<F, R> {
-    #[allow(clippy::type_complexity)]
     work: Mutex<(Option<F>, Option<candle_core::Result<R>>)>,
 }
 

@@ -21,6 +21,7 @@ mod weights;
 
 pub use adamw::{AdamW, AdamWConfig, Update};
 pub use checkpoint::{Checkpoint, Identity};
+pub use checksum::Checksum;
 pub use clip::{clip_factor, global_norm};
 pub use config::TrainConfig;
 pub use ema::ema_decay;

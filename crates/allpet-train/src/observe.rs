@@ -1,5 +1,6 @@
 //! Watching a run: progress, logs, early stopping.
 
+use crate::checkpoint::remove_leftovers;
 use crate::{BoxError, Error};
 use serde_json::{Map, Value, json};
 use std::fs::{File, OpenOptions};
@@ -115,6 +116,7 @@ fn is_before(line: &str, start: u64) -> bool {
 
 impl Observer for JsonLines {
     fn on_start(&mut self, start: u64, _steps: u64) -> Result<(), BoxError> {
+        remove_leftovers(&self.path);
         self.truncate(start)?;
         let opened = OpenOptions::new().create(true).append(true).open(&self.path);
         self.file = Some(opened.map_err(|e| self.fail(e))?);

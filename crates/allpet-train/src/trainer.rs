@@ -119,7 +119,9 @@ impl<'a> Run<'a> {
             path: folder.to_owned(),
             source,
         })?;
-        checkpoint::remove_leftovers(folder);
+        for name in [checkpoint::FILE, checkpoint::PREVIOUS] {
+            checkpoint::remove_leftovers(&folder.join(name));
+        }
         let mut identity = trainer.identity.clone();
         identity.config = serde_json::json!({ "model": identity.config, "train": trainer.config.decisive() });
         let mut adamw = AdamW::new(trainer.config.adamw(), &trainer.params.named())?;

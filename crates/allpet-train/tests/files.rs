@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use allpet_core::{fill_normal, stream};
-use allpet_train::{load_model, save_model};
+use allpet_train::{Checksum, load_model, save_model};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 
@@ -127,4 +127,18 @@ fn a_full_disk_is_one_clear_error() {
         error.starts_with("cannot read /nowhere/model.safetensors"),
         "{error}"
     );
+}
+
+#[test]
+fn values_and_their_bytes_have_one_checksum_and_order_counts() {
+    for n in [0, 1, 6, 7] {
+        let values: Vec<f32> = (0..n).map(|i| 0.3 * i as f32 - 1.0).collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let [mut a, mut b, mut c] = [Checksum::new(); 3];
+        a.add_f32(&values);
+        b.add(&bytes);
+        assert_eq!(a.hex(), b.hex());
+        c.add_f32(&values.iter().rev().copied().collect::<Vec<_>>());
+        assert_eq!(a.hex() != c.hex(), n > 1);
+    }
 }

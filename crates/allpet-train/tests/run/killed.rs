@@ -47,6 +47,15 @@ fn spawn(folder: &Path, threads: usize, before: &str) -> Child {
         .unwrap()
 }
 
+/// Steps that would not be done again.
+fn progress(folder: &Path) -> Option<u64> {
+    Some(
+        checkpoint::load(&checkpoint::find(folder)?, &Device::Cpu)
+            .unwrap()
+            .step,
+    )
+}
+
 #[test]
 fn killed_again_and_again_it_ends_in_the_same_bytes() {
     let [whole, killed] = [(); 2].map(|()| tempfile::tempdir().unwrap());
@@ -60,6 +69,15 @@ fn killed_again_and_again_it_ends_in_the_same_bytes() {
         let mut child = spawn(killed.path(), 1 + kills.len() % 2, "");
         // Enough kills seen: the last child may finish.
         if kills.len() < 6 {
+            // Every other kill waits for a checkpoint, so that some fall inside the run on a slow machine too.
+            let seen = kills.last().copied();
+            while kills.len() % 2 == 1
+                && progress(killed.path()) == seen
+                && child.try_wait().unwrap().is_none()
+                && Instant::now() < deadline
+            {
+                std::thread::sleep(Duration::from_millis(2));
+            }
             std::thread::sleep(Duration::from_millis(random.random_range(15..90)));
             // SIGKILL on Unix.
             child.kill().unwrap();
@@ -75,12 +93,7 @@ fn killed_again_and_again_it_ends_in_the_same_bytes() {
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        let path = killed.path().join(checkpoint::FILE);
-        kills.push(if path.exists() {
-            checkpoint::load(&path, &Device::Cpu).unwrap().step
-        } else {
-            0
-        });
+        kills.push(progress(killed.path()).unwrap_or(0));
     }
     assert!(
         kills.iter().any(|&step| step > 0 && step < STEPS as u64),
