@@ -1,0 +1,168 @@
+//! `allpet bench`: how fast this machine is, in simple medians.
+
+use crate::fault::{Result, given};
+use crate::options::{Device, fits_in_memory};
+use crate::report::Report;
+use allpet::core::{ImageGrid, ParallelGeometry, fill_normal, stream};
+use allpet::mask::{MaskConfig, MaskGenerator};
+use allpet::radon::{Fbp, Filter, LinearOperator, Projector};
+use clap::ValueEnum;
+use ndarray::{ArrayD, IxDyn};
+use serde_json::{Value, json};
+use std::time::Instant;
+
+/// Each part runs until it has taken about so long, at least three times.
+const SECONDS: f64 = 2.0;
+const MOST_RUNS: usize = 50;
+
+/// Time the projector or the masks on this machine
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What is timed
+    #[arg(value_enum)]
+    what: What,
+    /// Rows and columns of the image
+    #[arg(long, default_value_t = 256)]
+    size: usize,
+    /// Number of views
+    #[arg(long, default_value_t = 360)]
+    views: usize,
+    /// Number of radial bins
+    #[arg(long, default_value_t = 367)]
+    bins: usize,
+    /// Images, or masks, at once
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    #[command(flatten)]
+    device: Device,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum What {
+    /// Forward projection, adjoint and filtered back-projection
+    Projector,
+    /// Random masks, 1 to 4 blocks
+    Masks,
+}
+
+impl Args {
+    pub(crate) fn run(&self) -> Result<Report> {
+        self.device.open()?;
+        if self.batch == 0 {
+            return given("--batch is 0; expected at least 1");
+        }
+        let grid = ImageGrid::square(self.size, 1.0)?;
+        let geometry = ParallelGeometry::new(self.views, self.bins, 1.0)?;
+        fits_in_memory("a batch of images", &[self.batch, self.size, self.size])?;
+        fits_in_memory("a batch of sinograms", &[self.batch, self.views, self.bins])?;
+        let parts = match self.what {
+            What::Projector => self.projector(grid, geometry)?,
+            What::Masks => self.masks(geometry)?,
+        };
+        let mut json = json!({
+            "size": self.size,
+            "views": self.views,
+            "bins": self.bins,
+            "batch": self.batch,
+            "threads": rayon::current_num_threads(),
+            "device": "cpu",
+        });
+        let mut lines = vec![format!(
+            "{0} x {0} pixels, {1} views x {2} bins, batch {3}, {4} threads",
+            self.size,
+            self.views,
+            self.bins,
+            self.batch,
+            rayon::current_num_threads()
+        )];
+        for (name, timing) in parts {
+            lines.push(format!(
+                "{name}: median {:.2} ms, shortest {:.2} ms, {} runs",
+                timing.median_ms, timing.min_ms, timing.runs
+            ));
+            json[name] = timing.json();
+        }
+        Ok(Report::new(json, lines.join("\n")))
+    }
+
+    fn projector(&self, grid: ImageGrid, geometry: ParallelGeometry) -> Result<Vec<(&'static str, Timing)>> {
+        let projector = Projector::new(grid, geometry)?;
+        let fbp = Fbp::new(grid, geometry, Filter::Ramp, 1.0)?;
+        let mut image = ArrayD::<f32>::zeros(IxDyn(&[self.batch, self.size, self.size]));
+        let mut random = stream(0, "bench", 0);
+        if let Some(values) = image.as_slice_mut() {
+            fill_normal(&mut random, values);
+        }
+        let mut sinogram = projector.apply(image.view())?;
+        let mut out = image.clone();
+        Ok(vec![
+            (
+                "forward",
+                Timing::of(|| Ok(projector.forward(image.view(), sinogram.view_mut())?))?,
+            ),
+            (
+                "adjoint",
+                Timing::of(|| Ok(projector.adjoint(sinogram.view(), out.view_mut())?))?,
+            ),
+            (
+                "fbp",
+                Timing::of(|| fbp.reconstruct(sinogram.view()).map(drop).map_err(Into::into))?,
+            ),
+        ])
+    }
+
+    fn masks(&self, geometry: ParallelGeometry) -> Result<Vec<(&'static str, Timing)>> {
+        let side = (self.size / 8).max(1);
+        let config = MaskConfig {
+            size: self.size,
+            block: (side, side),
+            ..MaskConfig::default()
+        };
+        let generator = MaskGenerator::new(config, geometry)?;
+        let mut first = 0;
+        let draw = || {
+            first += self.batch as u64;
+            generator
+                .masks(0, first, self.batch)
+                .map(drop)
+                .map_err(Into::into)
+        };
+        Ok(vec![("masks", Timing::of(draw)?)])
+    }
+}
+
+struct Timing {
+    median_ms: f64,
+    min_ms: f64,
+    runs: usize,
+}
+
+impl Timing {
+    fn of(mut work: impl FnMut() -> Result<()>) -> Result<Self> {
+        // The first run finds cold caches and untouched pages.
+        work()?;
+        let began = Instant::now();
+        let mut times = Vec::new();
+        while times.len() < 3 || (times.len() < MOST_RUNS && began.elapsed().as_secs_f64() < SECONDS) {
+            let start = Instant::now();
+            work()?;
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        times.sort_by(f64::total_cmp);
+        let middle = times.len() / 2;
+        let median_ms = if times.len() % 2 == 1 {
+            times[middle]
+        } else {
+            f64::midpoint(times[middle - 1], times[middle])
+        };
+        Ok(Self {
+            median_ms,
+            min_ms: times[0],
+            runs: times.len(),
+        })
+    }
+
+    fn json(&self) -> Value {
+        json!({ "median_ms": self.median_ms, "min_ms": self.min_ms, "runs": self.runs })
+    }
+}

@@ -1,0 +1,230 @@
+//! `allpet info`: what a file holds.
+
+use crate::fault::Result;
+use crate::model_file::{degrees, geometry};
+use crate::output;
+use crate::report::Report;
+use allpet::core::{Dataset, Prompt};
+use allpet::foundation::{Description, ModelConfig, PRESETS, describe};
+use allpet::io::{
+    Format, InterfileHeader, ListMode, NpyHeader, TensorsHeader, detect, read_dataset, read_metadata,
+    read_npy_header, read_npz_headers,
+};
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+
+/// Tell what a file holds: format, shapes, geometry; of a model also its tasks, prompts and training data
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Any file that allpet reads
+    file: PathBuf,
+}
+
+impl Args {
+    pub(crate) fn run(&self) -> Result<Report> {
+        let path = &self.file;
+        let format = detect(path)?;
+        let mut facts = Facts::new(path, format);
+        match format {
+            Format::Npy => facts.arrays([(String::from("array"), read_npy_header(path)?)]),
+            Format::Npz => facts.arrays(read_npz_headers(path)?),
+            Format::Safetensors => facts.tensors(path, &read_metadata(path)?)?,
+            Format::Interfile | Format::ListMode => facts.list_mode(path)?,
+            Format::Png => {}
+        }
+        Ok(facts.report())
+    }
+}
+
+/// Facts in order, for people and as JSON.
+struct Facts {
+    json: Map<String, Value>,
+    lines: Vec<String>,
+}
+
+impl Facts {
+    fn new(path: &Path, format: Format) -> Self {
+        let mut facts = Self {
+            json: Map::new(),
+            lines: Vec::new(),
+        };
+        facts.add("file", json!(path));
+        facts.add("format", json!(format.label()));
+        facts
+    }
+
+    fn add(&mut self, name: &str, value: Value) {
+        let text = match &value {
+            Value::Null => return,
+            Value::String(text) => text.clone(),
+            Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+            other => plain(other),
+        };
+        self.lines.push(format!("{}: {text}", name.replace('_', " ")));
+        self.json.insert(name.to_owned(), value);
+    }
+
+    fn report(self) -> Report {
+        Report::new(Value::Object(self.json), self.lines.join("\n"))
+    }
+
+    fn list(&mut self, entries: impl IntoIterator<Item = (String, String, Vec<usize>)>) {
+        let mut arrays = Vec::new();
+        for (name, dtype, shape) in entries {
+            self.lines
+                .push(format!("  {name}: {dtype} [{}]", output::by(&shape)));
+            arrays.push(json!({ "name": name, "dtype": dtype, "shape": shape }));
+        }
+        self.json.insert("arrays".to_owned(), Value::Array(arrays));
+    }
+
+    fn arrays(&mut self, headers: impl IntoIterator<Item = (String, NpyHeader)>) {
+        self.list(
+            headers
+                .into_iter()
+                .map(|(name, header)| (name, header.dtype, header.shape)),
+        );
+    }
+
+    fn tensors(&mut self, path: &Path, header: &TensorsHeader) -> Result<()> {
+        let own = header
+            .metadata
+            .get("allpet")
+            .and_then(|json| serde_json::from_str::<Value>(json).ok());
+        let kind = own.as_ref().and_then(|json| json.get("kind")).is_some();
+        let dataset = own
+            .as_ref()
+            .and_then(|json| json.get("format"))
+            .is_some_and(Value::is_string)
+            || header.tensors.iter().any(|t| t.name == "subject");
+        if kind {
+            let model = describe(&path.display().to_string(), &header.metadata)?;
+            self.model(&model);
+            let values: usize = header
+                .tensors
+                .iter()
+                .map(|t| t.shape.iter().product::<usize>())
+                .sum();
+            self.add("parameters", json!(values));
+            self.add(
+                "checksum",
+                header.metadata.get("checksum").map_or(Value::Null, |c| json!(c)),
+            );
+        } else if dataset {
+            self.dataset(&read_dataset(path)?);
+        } else if let Some(step) = header.metadata.get("step") {
+            self.add("kind", json!("checkpoint of a training run"));
+            self.add("step", json!(step.parse::<u64>().ok()));
+        } else {
+            self.add("kind", json!("tensors of another program"));
+            self.list(
+                header
+                    .tensors
+                    .iter()
+                    .map(|t| (t.name.clone(), t.dtype.clone(), t.shape.clone())),
+            );
+        }
+        Ok(())
+    }
+
+    fn model(&mut self, model: &Description) {
+        self.add("kind", json!(model.kind));
+        self.add("preset", json!(preset_of(&model.model)));
+        self.add("geometry", geometry(&model.model.geometry));
+        if let Some(statistics) = &model.statistics {
+            let mut tasks: Vec<&str> = statistics.scales.iter().map(|s| s.prompt.task.id()).collect();
+            tasks.sort_unstable();
+            tasks.dedup();
+            self.add("tasks", json!(tasks));
+            let counts = statistics.scales.iter().map(|s| (s.prompt, s.count));
+            self.prompts(counts);
+        }
+        self.add("training", json!(model.training));
+    }
+
+    fn dataset(&mut self, dataset: &Dataset) {
+        self.add("kind", json!("dataset"));
+        self.add("samples", json!(dataset.len()));
+        self.add("subjects", json!(dataset.distinct_subjects().len()));
+        if let Some(found) = &dataset.geometry {
+            self.add("geometry", geometry(found));
+        }
+        let mut prompts = dataset.prompts.clone();
+        prompts.sort_unstable();
+        self.prompts(prompts.chunk_by(|a, b| a == b).map(|same| (same[0], same.len())));
+        self.add("metadata", json!(dataset.metadata));
+        self.list(
+            dataset
+                .arrays
+                .iter()
+                .map(|(name, a)| (name.clone(), "F32".to_owned(), a.shape().to_vec())),
+        );
+    }
+
+    fn prompts(&mut self, counts: impl Iterator<Item = (Prompt, usize)>) {
+        let words: Vec<String> = counts
+            .map(|(prompt, count)| format!("{prompt} ({count})"))
+            .collect();
+        if !words.is_empty() {
+            self.add("prompts", json!(words));
+        }
+    }
+
+    fn list_mode(&mut self, path: &Path) -> Result<()> {
+        // A header whose data are missing still tells about itself.
+        let opened = ListMode::open(path, None);
+        let header = match &opened {
+            Ok(list_mode) => list_mode.header.clone(),
+            Err(_) => InterfileHeader::read(path)?,
+        };
+        let scanner = header.scanner()?;
+        self.add("scanner", json!(header.get("originating system")));
+        self.add("views", json!(scanner.views()));
+        self.add("bins", json!(scanner.bins));
+        self.add("bin_mm", json!(scanner.bin_mm));
+        self.add("rings", json!(scanner.rings));
+        self.add("planes", json!(scanner.planes()));
+        self.add(
+            "ring_radius_mm",
+            json!(degrees(scanner.ring_radius_mm.to_radians())),
+        );
+        self.add("announced_seconds", json!(header.number("image duration (sec)")?));
+        self.add(
+            "announced_words",
+            json!(header.integer("total listmode word counts")?),
+        );
+        match opened {
+            Ok(list_mode) => {
+                self.add("data", json!(list_mode.data));
+                self.add("words", json!(list_mode.words));
+                if !list_mode.warnings.is_empty() {
+                    self.add("warnings", json!(list_mode.warnings));
+                }
+            }
+            Err(fault) => self.add("data_fault", json!(fault.to_string())),
+        }
+        Ok(())
+    }
+}
+
+/// The preset that gives this autoencoder and denoiser.
+fn preset_of(config: &ModelConfig) -> &'static str {
+    let same = |name: &&&str| {
+        ModelConfig::preset(name)
+            .is_ok_and(|p| p.autoencoder == config.autoencoder && p.denoiser == config.denoiser)
+    };
+    PRESETS.iter().find(same).copied().unwrap_or("custom")
+}
+
+/// A value in words: `views 128, bins 128`.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(entries) => entries
+            .iter()
+            .map(|(name, v)| format!("{} {}", name.replace('_', " "), plain(v)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,87 @@
+//! Models: the file the user names, or the one that is part of the program.
+
+use crate::fault::{Fault, Result, given};
+use allpet::candle::Device;
+use allpet::foundation::Foundation;
+use allpet::train::Checksum;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// A model and where it is from.
+pub(crate) struct Loaded {
+    pub(crate) model: Foundation,
+    /// File, checksum, geometry and training, for provenance.
+    pub(crate) origin: Value,
+}
+
+/// The model of `--model`, else the shipped one.
+pub(crate) fn load(path: Option<&Path>, device: &Device) -> Result<Loaded> {
+    let (name, bytes, model) = match path {
+        Some(path) => {
+            let read = |e| {
+                Fault::Given(format!(
+                    "cannot read {}: {e}; expected a model file",
+                    path.display()
+                ))
+            };
+            let bytes = std::fs::read(path).map_err(read)?;
+            let name = path.display().to_string();
+            let model = Foundation::from_bytes(&name, &bytes, device)?;
+            (name, Checksum::of(&bytes), model)
+        }
+        None => {
+            let Some(bytes) = allpet::pretrained_bytes() else {
+                return given(
+                    "no --model given and this build holds no weights; expected --model FILE.safetensors",
+                );
+            };
+            let model = allpet::pretrained(device).map_err(|e| Fault::Other(e.to_string()))?;
+            ("shipped with allpet".to_owned(), Checksum::of(bytes), model)
+        }
+    };
+    let description = model.description();
+    let origin = json!({
+        "file": name,
+        "checksum": bytes,
+        "format": description.format,
+        "kind": description.kind,
+        "geometry": geometry(&description.model.geometry),
+        "training": description.training,
+    });
+    Ok(Loaded { model, origin })
+}
+
+/// A geometry with angles in degrees.
+pub(crate) fn geometry(geometry: &allpet::core::ParallelGeometry) -> Value {
+    json!({
+        "views": geometry.views,
+        "bins": geometry.bins,
+        "bin_mm": geometry.bin_mm,
+        "arc_deg": degrees(geometry.arc_rad),
+        "start_deg": degrees(geometry.start_rad),
+        "offset_bins": geometry.offset_bins,
+    })
+}
+
+/// Degrees without the last digits' rounding: 13, not 12.999999999999998.
+pub(crate) fn degrees(radians: f64) -> f64 {
+    let degrees = radians.to_degrees();
+    let near = (degrees * 1e9).round() / 1e9;
+    if (near - degrees).abs() < 1e-10 {
+        near
+    } else {
+        degrees
+    }
+}
+
+trait OfBytes {
+    fn of(bytes: &[u8]) -> String;
+}
+
+impl OfBytes for Checksum {
+    fn of(bytes: &[u8]) -> String {
+        let mut checksum = Self::new();
+        checksum.add(bytes);
+        checksum.hex()
+    }
+}

@@ -1,0 +1,73 @@
+//! Parts of the command line's contract that are not built yet: each says so, and help does not list them.
+
+use crate::fault::Fault;
+use std::ffi::OsString;
+
+/// Whole commands.
+const COMMANDS: &[&str] = &["task", "evaluate", "reproduce"];
+
+/// Words of an option (or of the first plain word, `""`) of a command.
+const CHOICES: &[(&str, &str, &[&str])] = &[
+    ("reconstruct", "--method", &["mlem", "osem"]),
+    (
+        "simulate",
+        "--task",
+        &[
+            "low-dose",
+            "attenuation",
+            "delayed",
+            "conversion",
+            "separation",
+            "fusion",
+        ],
+    ),
+    (
+        "synthesize",
+        "--task",
+        &["low-dose", "attenuation", "delayed", "conversion", "separation"],
+    ),
+    ("synthesize", "--sampler", &["dpm++"]),
+    ("train", "", &["task", "fusion"]),
+    ("bench", "", &["nn", "sampler"]),
+];
+
+/// The answer to a command line that asks for one of them.
+pub(crate) fn asked_for(words: &[OsString]) -> Option<Fault> {
+    let words: Vec<&str> = words
+        .iter()
+        .skip(1)
+        .map(|w| w.to_str().unwrap_or_default())
+        .collect();
+    let start = words.iter().position(|w| !w.starts_with('-'))?;
+    let (command, rest) = (words[start], &words[start + 1..]);
+    let missing = |what: String| Some(Fault::Given(format!("`allpet {what}` is not built yet")));
+    if COMMANDS.contains(&command) {
+        return missing(command.to_owned());
+    }
+    for (_, option, choices) in CHOICES.iter().filter(|(name, ..)| *name == command) {
+        let value = match *option {
+            "" => rest.iter().find(|w| !w.starts_with('-')).copied(),
+            option => value_of(rest, option),
+        };
+        if let Some(value) = value.filter(|v| choices.contains(v)) {
+            let option = if option.is_empty() {
+                String::new()
+            } else {
+                format!("{option} ")
+            };
+            return missing(format!("{command} {option}{value}"));
+        }
+    }
+    None
+}
+
+/// `--option value` or `--option=value`.
+fn value_of<'a>(words: &[&'a str], option: &str) -> Option<&'a str> {
+    words
+        .iter()
+        .enumerate()
+        .find_map(|(i, word)| match word.strip_prefix(option)? {
+            "" => words.get(i + 1).copied(),
+            glued => glued.strip_prefix('='),
+        })
+}

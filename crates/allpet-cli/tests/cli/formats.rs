@@ -1,0 +1,145 @@
+//! Exchange formats: list-mode with a generated twin of a scanner's file, arrays, datasets.
+
+use crate::runner::{Folder, npy, text};
+use allpet::core::CylindricalScanner;
+use allpet::io::{Announcement, ListModeWriter};
+use ndarray::{Array2, Array3, s};
+use ndarray_npy::NpzReader;
+use std::fs::File;
+
+/// 3 prompts at 0 and 1 ms and 1 delayed at 1,500 ms.
+fn acquisition(folder: &Folder, name: &str) {
+    let announcement = Announcement {
+        words: Some(900),
+        ..Announcement::default()
+    };
+    let mut file =
+        ListModeWriter::create(&folder.path(name), &CylindricalScanner::mmr(), announcement).unwrap();
+    file.time(0).unwrap();
+    file.event(true, 0, 10, 172).unwrap();
+    file.event(true, 63, 10, 172).unwrap();
+    file.time(1).unwrap();
+    file.event(true, 64, 251, 343).unwrap();
+    file.time(1_500).unwrap();
+    file.event(false, 5, 100, 0).unwrap();
+    file.finish().unwrap();
+}
+
+#[test]
+fn list_mode_becomes_prompts_and_delayeds() {
+    let folder = Folder::new();
+    acquisition(&folder, "scan.l.hdr");
+    let counted = folder.json("convert --in scan.l.hdr --out sino.npz");
+    for (name, expected) in [
+        ("prompts", 3),
+        ("delayeds", 1),
+        ("time_tags", 3),
+        ("largest_plane", 64),
+    ] {
+        assert_eq!(counted[name], expected, "{name}");
+    }
+    // The shorter file is a warning, and it is also said aloud.
+    assert!(
+        counted["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("shorter than announced"),
+        "{counted}"
+    );
+    let output = folder.run("convert --in scan.l.hdr --out sino.npz");
+    assert!(
+        text(&output.stderr).starts_with("note: "),
+        "{}",
+        text(&output.stderr)
+    );
+    let mut npz = NpzReader::new(File::open(folder.path("sino.npz")).unwrap()).unwrap();
+    let prompts: Array2<f32> = npz.by_name("prompts.npy").unwrap();
+    assert_eq!(
+        (prompts.dim(), prompts[[10, 172]], prompts[[251, 343]]),
+        ((252, 344), 2.0, 1.0)
+    );
+
+    let window = folder.json("convert --in scan.l.hdr --out part.npz --seconds 0.001..0.5 --planes");
+    assert_eq!((&window["prompts"], &window["delayeds"]), (&1.into(), &0.into()));
+    assert_eq!(window["shape"], serde_json::json!([127, 252, 344]));
+
+    let info = folder.json("info scan.l.hdr");
+    assert_eq!(
+        (&info["views"], &info["bins"], &info["planes"]),
+        (&252.into(), &344.into(), &4084.into())
+    );
+    assert_eq!(
+        (&info["words"], &info["announced_words"]),
+        (&7.into(), &900.into())
+    );
+
+    // Arc-corrected on the way: from the header and from what was made of it alike.
+    let json = folder.json("reconstruct --in scan.l.hdr --out a.npy --size 64");
+    assert_eq!(
+        (&json["bin_mm"], &json["pixel_mm"]),
+        (&2.0445.into(), &2.0445.into())
+    );
+    folder.json("reconstruct --in sino.npz --out b.npy --size 64");
+    assert_eq!(folder.bytes("a.npy"), folder.bytes("b.npy"));
+
+    // A partial word.
+    let whole = folder.bytes("scan.l");
+    folder.write("scan.l", &whole[..whole.len() - 2]);
+    folder.fails(
+        2,
+        "convert --in scan.l.hdr --out cut.npz",
+        &["scan.l", "cut short"],
+    );
+    // An offset outside the sinogram.
+    let mut beyond = whole;
+    beyond.extend_from_slice(&0x7fff_ffff_u32.to_le_bytes());
+    folder.write("scan.l", &beyond);
+    folder.fails(
+        2,
+        "convert --in scan.l.hdr --out beyond.npz",
+        &["word 7", "expected less than"],
+    );
+    assert!(!folder.path("cut.npz").exists() && !folder.path("beyond.npz").exists());
+}
+
+#[test]
+fn arrays_and_datasets_change_format() {
+    let folder = Folder::new();
+    let array = Array3::from_shape_fn((2, 3, 4), |(i, r, c)| (i * 12 + r * 4 + c) as f32 * 0.5);
+    npy(&folder.path("a.npy"), &array);
+    folder.ok("convert --in a.npy --out a.npz");
+    folder.ok("convert --in a.npz --out b.npy");
+    let back: Array3<f32> = ndarray_npy::read_npy(folder.path("b.npy")).unwrap();
+    assert_eq!(back, array);
+
+    folder.ok(
+        "simulate --tracer fdg --region brain --count 2 --views 16 --bins 16 --bin-mm 32 --out d.safetensors",
+    );
+    folder.ok("convert --in d.safetensors --out d.npz");
+    let mut npz = NpzReader::new(File::open(folder.path("d.npz")).unwrap()).unwrap();
+    let mut names = npz.names().unwrap();
+    names.sort();
+    assert_eq!(names, ["attenuation", "image", "subject", "target"]);
+    let target: Array3<f32> = npz.by_name("target").unwrap();
+    assert_eq!(target.dim(), (2, 16, 16));
+    assert!(target.slice(s![0, .., 7..9]).sum() > 0.0);
+    let info = folder.json("info d.safetensors");
+    assert_eq!((&info["kind"], &info["samples"]), (&"dataset".into(), &2.into()));
+    assert_eq!(info["geometry"]["arc_deg"], 180.0);
+
+    folder.fails(
+        2,
+        "convert --in a.npy --out a.safetensors",
+        &["NumPy .npy", "safetensors"],
+    );
+    folder.fails(
+        2,
+        "convert --in a.npy --out c.npz --planes",
+        &["NumPy .npy", "list-mode"],
+    );
+    folder.fails(
+        2,
+        "convert --in d.npz --out d.npy",
+        &["holds 4 arrays", "expected one"],
+    );
+}

@@ -1,0 +1,36 @@
+//! The model that ships with the crate.
+
+use allpet_foundation::Foundation;
+use candle_core::Device;
+
+/// The preset `small`: 128 views × 128 bins of 4 mm.
+#[cfg(feature = "pretrained")]
+static SMALL: Option<&[u8]> = Some(include_bytes!("../weights/small.safetensors"));
+#[cfg(not(feature = "pretrained"))]
+static SMALL: Option<&[u8]> = None;
+
+/// What can be wrong with the shipped model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The feature `pretrained` is off.
+    #[error("this build holds no weights; expected a model file, or a build with the feature `pretrained`")]
+    NoWeights,
+    /// The model does not load.
+    #[error(transparent)]
+    Foundation(#[from] allpet_foundation::Error),
+}
+
+/// The shipped model: sinograms of simulated brains and trunks, 128 views × 128 bins of 4 mm.
+///
+/// # Errors
+/// [`Error::NoWeights`] without the feature `pretrained`; the model does not fit on the device.
+pub fn pretrained(device: &Device) -> Result<Foundation, Error> {
+    let bytes = pretrained_bytes().ok_or(Error::NoWeights)?;
+    Ok(Foundation::from_bytes("the shipped model", bytes, device)?)
+}
+
+/// The shipped model's file, if the feature `pretrained` is on.
+pub fn pretrained_bytes() -> Option<&'static [u8]> {
+    SMALL
+}
