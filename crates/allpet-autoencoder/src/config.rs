@@ -57,12 +57,12 @@ impl AutoencoderConfig {
 
     /// For 128 views × 128 bins on a laptop.
     pub fn small() -> Self {
-        Self { widths: vec![32, 64], latent: 8, groups: 8, ..Self::tiny() }
+        Self { widths: vec![16, 48], latent: 16, groups: 8, ..Self::tiny() }
     }
 
     /// For 256 views × 256 bins.
     pub fn base() -> Self {
-        Self { widths: vec![64, 128], blocks: 2, latent: 8, groups: 16, ..Self::tiny() }
+        Self { widths: vec![64, 128], blocks: 2, latent: 16, groups: 16, ..Self::tiny() }
     }
 
     /// The paper's reading: f = 4 from 3×512×512 to 3×128×128, 128 channels, multipliers 1, 2, 4, two blocks.

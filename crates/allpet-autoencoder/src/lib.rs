@@ -9,6 +9,7 @@ mod error;
 mod intensity;
 mod model;
 mod objective;
+mod shortcut;
 mod source;
 
 pub use config::{AutoencoderConfig, Bottleneck};

@@ -2,6 +2,7 @@
 
 use crate::config::{AutoencoderConfig, Bottleneck};
 use crate::error::{Error, Result};
+use crate::shortcut;
 use allpet_nn::{
     Conv2d, GroupNorm, Init, Params, ResidualBlock, Window, depth_to_space, space_to_depth, upsample_nearest,
 };
@@ -9,6 +10,9 @@ use candle_core::{D, Tensor};
 
 /// Channels of `C_all`.
 pub const CHANNELS: usize = 3;
+
+/// Added to the encoder's log-variances, so that training begins nearly without latent noise.
+const QUIET: f64 = -8.0;
 
 /// Log-variances beyond this are clipped: `exp` of them would overflow or vanish.
 const LOG_VARIANCE: (f32, f32) = (-30.0, 20.0);
@@ -26,6 +30,8 @@ pub struct Latent {
 #[derive(Debug, Clone)]
 pub struct Autoencoder {
     config: AutoencoderConfig,
+    encoder_shortcut: Conv2d,
+    decoder_shortcut: Conv2d,
     enter: Conv2d,
     down: Vec<Level>,
     to_latent: (GroupNorm, Conv2d),
@@ -92,18 +98,20 @@ impl Autoencoder {
         };
         let same = Window::same(3);
         Ok(Self {
+            encoder_shortcut: shortcut::encoder(&encoder.sub("shortcut"), config.latent, config.factor())?,
+            decoder_shortcut: shortcut::decoder(&decoder.sub("shortcut"), config.latent, config.factor())?,
             enter: Conv2d::new(&encoder.sub("enter"), inputs, first, 3, same)?,
             down,
             to_latent: (
                 GroupNorm::new(&encoder.sub("norm"), last, config.groups, true)?,
-                Conv2d::new(&encoder.sub("leave"), last, code_channels, 3, same)?,
+                Conv2d::zeroed(&encoder.sub("leave"), last, code_channels, 3, same)?,
             ),
             codes,
             from_latent: Conv2d::new(&decoder.sub("enter"), config.latent, last, 3, same)?,
             up,
             leave: (
                 GroupNorm::new(&decoder.sub("norm"), first, config.groups, true)?,
-                Conv2d::new(&decoder.sub("leave"), first, inputs, 3, same)?,
+                Conv2d::zeroed(&decoder.sub("leave"), first, inputs, 3, same)?,
             ),
             config: config.clone(),
         })
@@ -136,11 +144,12 @@ impl Autoencoder {
             }
         }
         let x = self.to_latent.1.forward(&self.to_latent.0.forward(&x)?)?;
+        let linear = self.encoder_shortcut.forward(&space_to_depth(c_all, self.config.factor())?)?;
         if self.codes.is_some() {
-            return Ok(Latent { mean: x, log_variance: None });
+            return Ok(Latent { mean: (x + linear)?, log_variance: None });
         }
-        let mean = x.narrow(1, 0, self.config.latent)?.contiguous()?;
-        let log_variance = x.narrow(1, self.config.latent, self.config.latent)?.contiguous()?;
+        let mean = (x.narrow(1, 0, self.config.latent)? + linear)?.contiguous()?;
+        let log_variance = (x.narrow(1, self.config.latent, self.config.latent)?.contiguous()? + QUIET)?;
         Ok(Latent { mean, log_variance: Some(log_variance.clamp(LOG_VARIANCE.0, LOG_VARIANCE.1)?) })
     }
 
@@ -165,7 +174,9 @@ impl Autoencoder {
                 got: format!("{channels}"),
             });
         }
-        let mut x = self.from_latent.forward(&self.quantise(latent)?)?;
+        let code = self.quantise(latent)?;
+        let linear = depth_to_space(&self.decoder_shortcut.forward(&code)?, self.config.factor())?;
+        let mut x = self.from_latent.forward(&code)?;
         for level in &self.up {
             x = level.blocks(x)?;
             if let Some(next) = &level.next {
@@ -173,7 +184,7 @@ impl Autoencoder {
             }
         }
         let x = self.leave.1.forward(&self.leave.0.forward(&x)?)?;
-        Ok(depth_to_space(&x, self.config.patch)?)
+        Ok((depth_to_space(&x, self.config.patch)? + linear)?)
     }
 }
 

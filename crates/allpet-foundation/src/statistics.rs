@@ -27,7 +27,7 @@ pub struct ScaleOf {
 pub struct Statistics {
     /// Mean of each latent channel.
     pub latent_mean: Vec<f64>,
-    /// Standard deviation of each latent channel; the denoiser works on latents of unit spread.
+    /// Divisor of each latent channel: the geometric mean of its own standard deviation and the common one.
     pub latent_sd: Vec<f64>,
     /// Scales, sorted by prompt.
     pub scales: Vec<ScaleOf>,
@@ -51,8 +51,12 @@ impl Statistics {
         }
         let n = count.max(1) as f64;
         let latent_mean: Vec<f64> = sum.iter().map(|s| s / n).collect();
-        let latent_sd =
-            squares.iter().zip(&latent_mean).map(|(s, m)| (s / n - m * m).max(1e-12).sqrt()).collect();
+        let variance: Vec<f64> =
+            squares.iter().zip(&latent_mean).map(|(s, m)| (s / n - m * m).max(1e-12)).collect();
+        // Half-way between a channel's own spread and the common one: fine detail and noise have little spread, and
+        // would weigh as much as the object itself if every channel were brought to unit variance.
+        let common = variance.iter().sum::<f64>() / channels as f64;
+        let latent_sd = variance.iter().map(|v| (v * common).powf(0.25)).collect();
         let mut pairs: Vec<(Prompt, f64)> =
             source.prompts().iter().copied().zip(source.scales().iter().map(|s| f64::from(*s).ln())).collect();
         pairs.sort_by_key(|p| p.0);
@@ -68,7 +72,7 @@ impl Statistics {
         Ok(Self { latent_mean, latent_sd, scales })
     }
 
-    /// Latents to unit spread.
+    /// Latents to the spread the denoiser works on.
     pub fn normalise(&self, latent: &Tensor) -> Result<Tensor> {
         let (mean, sd) = self.tensors(latent.device())?;
         Ok(latent.broadcast_sub(&mean)?.broadcast_div(&sd)?)

@@ -108,10 +108,7 @@ impl Foundation {
             };
             let conditioning = self.denoiser().condition(&prompts, &mask, config.autoencoder.factor())?;
             let network = |x: &Tensor, t: &Tensor, c: &allpet_diffusion::Conditioning| {
-                self.denoiser().network.forward(x, t, c).map_err(|e| match e {
-                    Error::Diffusion(e) => e,
-                    other => allpet_diffusion::Error::Candle(candle_core::Error::Msg(other.to_string())),
-                })
+                self.denoiser().network.forward(x, t, c).map_err(allpet_diffusion::Error::network)
             };
             let inner = Predictor::new(self.process(), config.process.prediction, network)?;
             let guided = Guided { inner, weight: request.guidance, null: null.clone() };

@@ -22,6 +22,19 @@ impl Conv2d {
         Self::with_init(params, inputs, outputs, kernel, window, Init::Zeros)
     }
 
+    /// The same with starting values of the caller's: `weight [C_out, C_in, k, k]` and `bias [C_out]`, row-major.
+    pub fn from_values(
+        params: &Params,
+        shape: (usize, usize, usize),
+        window: Window,
+        weight: Vec<f32>,
+        bias: Vec<f32>,
+    ) -> Result<Self> {
+        let (inputs, outputs, kernel) = shape;
+        let weight = params.get_from((outputs, inputs, kernel, kernel), "weight", || weight)?;
+        Ok(Self { weight, bias: params.get_from(outputs, "bias", || bias)?, window })
+    }
+
     fn with_init(p: &Params, inputs: usize, outputs: usize, kernel: usize, window: Window, init: Init) -> Result<Self> {
         if inputs == 0 || outputs == 0 || kernel == 0 {
             return Err(Error::Setting {

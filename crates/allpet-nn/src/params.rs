@@ -55,6 +55,33 @@ impl Params {
     /// # Errors
     /// [`Error::Parameter`] when the name exists with another shape.
     pub fn get(&self, shape: impl Into<Shape>, name: &str, init: Init) -> Result<Tensor> {
+        let (shape, key) = (shape.into(), format!("{}{name}", self.prefix));
+        let count = shape.elem_count();
+        self.get_from(shape, name, || {
+            let mut values = vec![0f32; count];
+            let sd = match init {
+                Init::Zeros => 0.0,
+                Init::Ones => {
+                    values.fill(1.0);
+                    0.0
+                }
+                Init::Normal(sd) => sd,
+                Init::He { fan_in } => (2.0 / fan_in.max(1) as f64).sqrt(),
+                Init::LeCun { fan_in } => (1.0 / fan_in.max(1) as f64).sqrt(),
+            };
+            if sd > 0.0 {
+                fill_normal(&mut stream(self.seed, &key, 0), &mut values);
+                values.iter_mut().for_each(|v| *v = (f64::from(*v) * sd) as f32);
+            }
+            values
+        })
+    }
+
+    /// The same, with starting values of the caller's (row-major, one for every element of `shape`).
+    ///
+    /// # Errors
+    /// As [`Params::get`], and values of another number than the shape has.
+    pub fn get_from(&self, shape: impl Into<Shape>, name: &str, start: impl FnOnce() -> Vec<f32>) -> Result<Tensor> {
         let (shape, name) = (shape.into(), format!("{}{name}", self.prefix));
         let mut store = self.lock();
         if let Some(var) = store.get(&name) {
@@ -67,22 +94,7 @@ impl Params {
             }
             return Ok(var.as_tensor().clone());
         }
-        let mut values = vec![0f32; shape.elem_count()];
-        let sd = match init {
-            Init::Zeros => 0.0,
-            Init::Ones => {
-                values.fill(1.0);
-                0.0
-            }
-            Init::Normal(sd) => sd,
-            Init::He { fan_in } => (2.0 / fan_in.max(1) as f64).sqrt(),
-            Init::LeCun { fan_in } => (1.0 / fan_in.max(1) as f64).sqrt(),
-        };
-        if sd > 0.0 {
-            fill_normal(&mut stream(self.seed, &name, 0), &mut values);
-            values.iter_mut().for_each(|v| *v = (f64::from(*v) * sd) as f32);
-        }
-        let var = Var::from_tensor(&Tensor::from_vec(values, shape, &self.device)?)?;
+        let var = Var::from_tensor(&Tensor::from_vec(start(), shape, &self.device)?)?;
         let tensor = var.as_tensor().clone();
         store.insert(name, var);
         Ok(tensor)
