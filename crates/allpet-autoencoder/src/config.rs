@@ -57,17 +57,35 @@ impl AutoencoderConfig {
 
     /// For 128 views × 128 bins on a laptop.
     pub fn small() -> Self {
-        Self { widths: vec![16, 48], latent: 16, groups: 8, ..Self::tiny() }
+        Self {
+            widths: vec![16, 48],
+            latent: 16,
+            groups: 8,
+            ..Self::tiny()
+        }
     }
 
     /// For 256 views × 256 bins.
     pub fn base() -> Self {
-        Self { widths: vec![64, 128], blocks: 2, latent: 16, groups: 16, ..Self::tiny() }
+        Self {
+            widths: vec![64, 128],
+            blocks: 2,
+            latent: 16,
+            groups: 16,
+            ..Self::tiny()
+        }
     }
 
     /// The paper's reading: f = 4 from 3×512×512 to 3×128×128, 128 channels, multipliers 1, 2, 4, two blocks.
     pub fn paper() -> Self {
-        Self { patch: 1, widths: vec![128, 256, 512], blocks: 2, latent: 3, groups: 32, ..Self::tiny() }
+        Self {
+            patch: 1,
+            widths: vec![128, 256, 512],
+            blocks: 2,
+            latent: 3,
+            groups: 32,
+            ..Self::tiny()
+        }
     }
 
     /// How much shorter the latent's axes are.
@@ -98,13 +116,18 @@ impl AutoencoderConfig {
             Bottleneck::Kl { weight } if !(weight >= 0.0 && weight.is_finite()) => {
                 faults.push(format!("KL weight {weight}; expected 0 or more"));
             }
-            Bottleneck::Vq { codes, commitment } if codes < 2 || !(commitment >= 0.0 && commitment.is_finite()) => {
+            Bottleneck::Vq { codes, commitment }
+                if codes < 2 || !(commitment >= 0.0 && commitment.is_finite()) =>
+            {
                 faults.push(format!("{codes} codes, commitment {commitment}; expected at least 2 codes and a weight of 0 or more"));
             }
             _ => {}
         }
         if !(self.consistency_weight >= 0.0 && self.consistency_weight.is_finite()) {
-            faults.push(format!("consistency weight {}; expected 0 or more", self.consistency_weight));
+            faults.push(format!(
+                "consistency weight {}; expected 0 or more",
+                self.consistency_weight
+            ));
         }
         all_faults("autoencoder", faults)
     }

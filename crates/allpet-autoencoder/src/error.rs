@@ -40,5 +40,9 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 pub(crate) fn all_faults(what: &'static str, faults: Vec<String>) -> Result<()> {
-    if faults.is_empty() { Ok(()) } else { Err(Error::Invalid { what, faults }) }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid { what, faults })
+    }
 }

@@ -20,7 +20,10 @@ pub struct Intensity {
 
 impl Default for Intensity {
     fn default() -> Self {
-        Self { exponent: 0.5, quantile: 0.995 }
+        Self {
+            exponent: 0.5,
+            quantile: 0.995,
+        }
     }
 }
 
@@ -29,10 +32,16 @@ impl Intensity {
     pub fn validate(&self) -> Result<()> {
         let mut faults = Vec::new();
         if !(self.exponent > 0.0 && self.exponent <= 1.0) {
-            faults.push(format!("exponent {}; expected more than 0 and at most 1", self.exponent));
+            faults.push(format!(
+                "exponent {}; expected more than 0 and at most 1",
+                self.exponent
+            ));
         }
         if !(self.quantile > 0.0 && self.quantile <= 1.0) {
-            faults.push(format!("quantile {}; expected more than 0 and at most 1", self.quantile));
+            faults.push(format!(
+                "quantile {}; expected more than 0 and at most 1",
+                self.quantile
+            ));
         }
         all_faults("intensity coding", faults)
     }
@@ -45,7 +54,10 @@ impl Intensity {
         let mut sorted = sinogram.to_vec();
         let at = ((sorted.len() as f64 * self.quantile).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
         if sorted.is_empty() {
-            return Err(Error::Invalid { what: "sinogram", faults: vec!["it has no values".into()] });
+            return Err(Error::Invalid {
+                what: "sinogram",
+                faults: vec!["it has no values".into()],
+            });
         }
         let (_, value, _) = sorted.select_nth_unstable_by(at, f32::total_cmp);
         if *value > 0.0 && value.is_finite() {
@@ -53,26 +65,42 @@ impl Intensity {
         }
         Err(Error::Invalid {
             what: "sinogram",
-            faults: vec![format!("its {} quantile is {value}; expected a positive value", self.quantile)],
+            faults: vec![format!(
+                "its {} quantile is {value}; expected a positive value",
+                self.quantile
+            )],
         })
     }
 
     /// One value coded.
     pub fn encode(&self, value: f32, scale: f32) -> f32 {
         let ratio = (value / scale).max(0.0);
-        let coded = if self.exponent == 0.5 { ratio.sqrt() } else { ratio.powf(self.exponent as f32) };
+        let coded = if self.exponent == 0.5 {
+            ratio.sqrt()
+        } else {
+            ratio.powf(self.exponent as f32)
+        };
         2.0 * coded - 1.0
     }
 
     /// One value decoded; below the code of zero is zero.
     pub fn decode(&self, coded: f32, scale: f32) -> f32 {
         let ratio = ((coded + 1.0) * 0.5).max(0.0);
-        scale * if self.exponent == 0.5 { ratio * ratio } else { ratio.powf(1.0 / self.exponent as f32) }
+        scale
+            * if self.exponent == 0.5 {
+                ratio * ratio
+            } else {
+                ratio.powf(1.0 / self.exponent as f32)
+            }
     }
 
     /// A coded tensor back to linear values in units of the scale, differentiably.
     pub fn decode_tensor(&self, coded: &Tensor) -> Result<Tensor> {
         let ratio = coded.affine(0.5, 0.5)?.relu()?;
-        Ok(if self.exponent == 0.5 { ratio.sqr()? } else { ratio.powf(1.0 / self.exponent)? })
+        Ok(if self.exponent == 0.5 {
+            ratio.sqr()?
+        } else {
+            ratio.powf(1.0 / self.exponent)?
+        })
     }
 }

@@ -49,7 +49,12 @@ struct Level {
 }
 
 impl Level {
-    fn new(params: &Params, config: &AutoencoderConfig, width: usize, next: Option<(usize, Window)>) -> Result<Self> {
+    fn new(
+        params: &Params,
+        config: &AutoencoderConfig,
+        width: usize,
+        next: Option<(usize, Window)>,
+    ) -> Result<Self> {
         let blocks = (0..config.blocks)
             .map(|i| ResidualBlock::new(&params.sub(format!("block{i}")), width, width, config.groups, 0))
             .collect::<allpet_nn::Result<_>>()?;
@@ -61,7 +66,9 @@ impl Level {
     }
 
     fn blocks(&self, x: Tensor) -> Result<Tensor> {
-        self.blocks.iter().try_fold(x, |x, block| Ok(block.forward(&x, None)?))
+        self.blocks
+            .iter()
+            .try_fold(x, |x, block| Ok(block.forward(&x, None)?))
     }
 }
 
@@ -76,25 +83,47 @@ impl Autoencoder {
         let inputs = CHANNELS * config.patch * config.patch;
         let (first, last) = match (config.widths.first(), config.widths.last()) {
             (Some(first), Some(last)) => (*first, *last),
-            _ => return Err(Error::Invalid { what: "autoencoder", faults: vec!["no widths".into()] }),
+            _ => {
+                return Err(Error::Invalid {
+                    what: "autoencoder",
+                    faults: vec!["no widths".into()],
+                });
+            }
         };
-        let halve = Window { stride: 2, padding: 1 };
+        let halve = Window {
+            stride: 2,
+            padding: 1,
+        };
         let levels = config.widths.len();
         let mut down = Vec::with_capacity(levels);
         let mut up = Vec::with_capacity(levels);
         for (i, &width) in config.widths.iter().enumerate() {
             let next = config.widths.get(i + 1).map(|to| (*to, halve));
-            down.push(Level::new(&encoder.sub(format!("level{i}")), config, width, next)?);
+            down.push(Level::new(
+                &encoder.sub(format!("level{i}")),
+                config,
+                width,
+                next,
+            )?);
         }
         for (i, &width) in config.widths.iter().enumerate().rev() {
-            let next = i.checked_sub(1).and_then(|i| config.widths.get(i)).map(|to| (*to, Window::same(3)));
-            up.push(Level::new(&decoder.sub(format!("level{i}")), config, width, next)?);
+            let next = i
+                .checked_sub(1)
+                .and_then(|i| config.widths.get(i))
+                .map(|to| (*to, Window::same(3)));
+            up.push(Level::new(
+                &decoder.sub(format!("level{i}")),
+                config,
+                width,
+                next,
+            )?);
         }
         let (code_channels, codes) = match config.bottleneck {
             Bottleneck::Kl { .. } => (2 * config.latent, None),
-            Bottleneck::Vq { codes, .. } => {
-                (config.latent, Some(params.get((codes, config.latent), "codes", Init::Normal(0.5))?))
-            }
+            Bottleneck::Vq { codes, .. } => (
+                config.latent,
+                Some(params.get((codes, config.latent), "codes", Init::Normal(0.5))?),
+            ),
         };
         let same = Window::same(3);
         Ok(Self {
@@ -144,18 +173,31 @@ impl Autoencoder {
             }
         }
         let x = self.to_latent.1.forward(&self.to_latent.0.forward(&x)?)?;
-        let linear = self.encoder_shortcut.forward(&space_to_depth(c_all, self.config.factor())?)?;
+        let linear = self
+            .encoder_shortcut
+            .forward(&space_to_depth(c_all, self.config.factor())?)?;
         if self.codes.is_some() {
-            return Ok(Latent { mean: (x + linear)?, log_variance: None });
+            return Ok(Latent {
+                mean: (x + linear)?,
+                log_variance: None,
+            });
         }
         let mean = (x.narrow(1, 0, self.config.latent)? + linear)?.contiguous()?;
-        let log_variance = (x.narrow(1, self.config.latent, self.config.latent)?.contiguous()? + QUIET)?;
-        Ok(Latent { mean, log_variance: Some(log_variance.clamp(LOG_VARIANCE.0, LOG_VARIANCE.1)?) })
+        let log_variance = (x
+            .narrow(1, self.config.latent, self.config.latent)?
+            .contiguous()?
+            + QUIET)?;
+        Ok(Latent {
+            mean,
+            log_variance: Some(log_variance.clamp(LOG_VARIANCE.0, LOG_VARIANCE.1)?),
+        })
     }
 
     /// The nearest code of every latent pixel, gradients passed straight through; the latent itself without a table.
     pub fn quantise(&self, latent: &Tensor) -> Result<Tensor> {
-        let Some(codes) = &self.codes else { return Ok(latent.clone()) };
+        let Some(codes) = &self.codes else {
+            return Ok(latent.clone());
+        };
         let nearest = nearest_codes(latent, codes)?;
         Ok((latent + (nearest - latent)?.detach())?)
     }
@@ -196,5 +238,9 @@ pub(crate) fn nearest_codes(latent: &Tensor, codes: &Tensor) -> Result<Tensor> {
     let norms = table.sqr()?.sum(D::Minus1)?;
     let distance = (flat.detach().matmul(&table.t()?)? * -2.0)?.broadcast_add(&norms)?;
     let index = distance.argmin(D::Minus1)?;
-    Ok(codes.index_select(&index, 0)?.reshape((b, h, w, c))?.permute((0, 3, 1, 2))?.contiguous()?)
+    Ok(codes
+        .index_select(&index, 0)?
+        .reshape((b, h, w, c))?
+        .permute((0, 3, 1, 2))?
+        .contiguous()?)
 }

@@ -41,7 +41,10 @@ impl AutoencoderObjective {
                 let commit = (&latent.mean - nearest.detach())?.sqr()?.mean_all()?;
                 (latent.mean.clone(), (table + commit * commitment)?)
             }
-            _ => (latent.mean.clone(), Tensor::zeros((), DType::F32, batch.c_all.device())?),
+            _ => (
+                latent.mean.clone(),
+                Tensor::zeros((), DType::F32, batch.c_all.device())?,
+            ),
         };
         let decoded = self.model.decode(&code)?;
         let reconstruction = (&decoded - &batch.c_all)?.sqr()?.mean_all()?;

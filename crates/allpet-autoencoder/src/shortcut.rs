@@ -25,7 +25,11 @@ fn cosines(f: usize) -> Vec<Vec<f64>> {
     };
     orders
         .into_iter()
-        .map(|(u, v)| (0..f * f).map(|p| wave(u, p / f) * wave(v, p % f) / f as f64).collect())
+        .map(|(u, v)| {
+            (0..f * f)
+                .map(|p| wave(u, p / f) * wave(v, p % f) / f as f64)
+                .collect()
+        })
         .collect()
 }
 
@@ -50,7 +54,13 @@ pub(crate) fn encoder(params: &Params, latent: usize, f: usize) -> Result<Conv2d
             }
         }
     }
-    Ok(Conv2d::from_values(params, (inputs, latent, 1), Window::same(1), weight, vec![0.0; latent])?)
+    Ok(Conv2d::from_values(
+        params,
+        (inputs, latent, 1),
+        Window::same(1),
+        weight,
+        vec![0.0; latent],
+    )?)
 }
 
 /// Latent → blocks in channels `[3·f²]`.
@@ -68,5 +78,11 @@ pub(crate) fn decoder(params: &Params, latent: usize, f: usize) -> Result<Conv2d
     // Coded nothing is -1: C_neg + 1 = (S + 1) - (C_pos + 1).
     let mut bias = vec![0f32; outputs];
     bias[2 * block..].fill(-1.0);
-    Ok(Conv2d::from_values(params, (latent, outputs, 1), Window::same(1), weight, bias)?)
+    Ok(Conv2d::from_values(
+        params,
+        (latent, outputs, 1),
+        Window::same(1),
+        weight,
+        bias,
+    )?)
 }

@@ -36,7 +36,11 @@ impl Augmentation {
             square: false,
             ..MaskConfig::default()
         };
-        Self { masks, empty: 0.25, rotate_deg: 5.0 }
+        Self {
+            masks,
+            empty: 0.25,
+            rotate_deg: 5.0,
+        }
     }
 
     /// Reports every fault at once.
@@ -112,7 +116,10 @@ impl SinogramSource {
             source.extend(set)?;
         }
         if source.scales.is_empty() {
-            return Err(Error::Invalid { what: "training data", faults: vec!["no sinograms".into()] });
+            return Err(Error::Invalid {
+                what: "training data",
+                faults: vec!["no sinograms".into()],
+            });
         }
         Ok(source)
     }
@@ -120,7 +127,13 @@ impl SinogramSource {
     fn extend(&mut self, set: &Dataset) -> Result<()> {
         set.validate()?;
         let describe = |g: &ParallelGeometry| {
-            format!("{} views x {} bins of {} mm over {}°", g.views, g.bins, g.bin_mm, g.arc_rad.to_degrees())
+            format!(
+                "{} views x {} bins of {} mm over {}°",
+                g.views,
+                g.bins,
+                g.bin_mm,
+                g.arc_rad.to_degrees()
+            )
         };
         if let Some(found) = set.geometry.filter(|g| *g != self.geometry) {
             return Err(Error::Mismatch {
@@ -130,11 +143,14 @@ impl SinogramSource {
             });
         }
         let target: ArrayView3<'_, f32> =
-            set.array("target")?.view().into_dimensionality::<Ix3>().map_err(|_| Error::Mismatch {
-                what: "array `target`".into(),
-                expected: "[samples, views, bins]".into(),
-                got: format!("{:?}", set.arrays["target"].shape()),
-            })?;
+            set.array("target")?
+                .view()
+                .into_dimensionality::<Ix3>()
+                .map_err(|_| Error::Mismatch {
+                    what: "array `target`".into(),
+                    expected: "[samples, views, bins]".into(),
+                    got: format!("{:?}", set.arrays["target"].shape()),
+                })?;
         let (n, views, bins) = target.dim();
         if (views, bins) != (self.geometry.views, self.geometry.bins) {
             return Err(Error::Mismatch {
@@ -146,11 +162,14 @@ impl SinogramSource {
         for (i, sinogram) in target.outer_iter().enumerate() {
             let first = self.sinograms.len();
             self.sinograms.extend(sinogram.iter().map(|v| v.max(0.0)));
-            let scale = self.intensity.scale(&self.sinograms[first..]).map_err(|e| Error::Mismatch {
-                what: format!("sample {i} of {n}"),
-                expected: "a sinogram with counts".into(),
-                got: e.to_string(),
-            })?;
+            let scale = self
+                .intensity
+                .scale(&self.sinograms[first..])
+                .map_err(|e| Error::Mismatch {
+                    what: format!("sample {i} of {n}"),
+                    expected: "a sinogram with counts".into(),
+                    got: e.to_string(),
+                })?;
             self.scales.push(scale);
         }
         match set.prompts.is_empty() {
@@ -194,7 +213,10 @@ impl SinogramSource {
         let mut masks = vec![0f32; self.batch * size];
         let mut prompts = Vec::with_capacity(self.batch);
         let mut order = (u64::MAX, Vec::new());
-        let slots = c_all.chunks_exact_mut(3 * size).zip(masks.chunks_exact_mut(size)).enumerate();
+        let slots = c_all
+            .chunks_exact_mut(3 * size)
+            .zip(masks.chunks_exact_mut(size))
+            .enumerate();
         for (slot, (channels, mask)) in slots {
             let drawn = step * self.batch as u64 + slot as u64;
             let epoch = drawn / n as u64;
@@ -209,7 +231,11 @@ impl SinogramSource {
                 self.generator.mask_into(self.seed, drawn, mask)?;
             }
             let most = (self.augmentation.rotate_deg.to_radians() / self.view_step()).round() as i64;
-            let shift = if most > 0 && self.turns() { random.random_range(-most..=most) } else { 0 };
+            let shift = if most > 0 && self.turns() {
+                random.random_range(-most..=most)
+            } else {
+                0
+            };
             self.place(index, shift, mask, channels);
             prompts.push(self.prompts[index]);
         }

@@ -15,7 +15,10 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 ///
 /// # Errors
 /// [`Error::Io`] naming `path`.
-pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+pub fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
     let mut file = AtomicFile::create(path)?;
     write(&mut file).map_err(|source| failed(path, source))?;
     file.commit()
@@ -43,13 +46,21 @@ impl AtomicFile {
     /// [`Error::Io`] naming `path`.
     pub fn create(path: &Path) -> Result<Self> {
         let special = std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
-        let beside = if special { None } else { Some(temporary_name(path).map_err(|e| failed(path, e))?) };
+        let beside = if special {
+            None
+        } else {
+            Some(temporary_name(path).map_err(|e| failed(path, e))?)
+        };
         let opened = match &beside {
             Some(beside) => File::create(beside),
             None => File::options().write(true).open(path),
         };
         let file = BufWriter::with_capacity(1 << 18, opened.map_err(|e| failed(path, e))?);
-        Ok(Self { path: path.to_owned(), beside, file: Some(file) })
+        Ok(Self {
+            path: path.to_owned(),
+            beside,
+            file: Some(file),
+        })
     }
 
     /// Syncs what was written to the disk and renames it into place.
@@ -57,10 +68,16 @@ impl AtomicFile {
     /// # Errors
     /// [`Error::Io`] naming the path; nothing has appeared there then.
     pub fn commit(mut self) -> Result<()> {
-        let Some(buffered) = self.file.take() else { return Ok(()) };
-        let file = buffered.into_inner().map_err(|e| failed(&self.path, e.into_error()))?;
+        let Some(buffered) = self.file.take() else {
+            return Ok(());
+        };
+        let file = buffered
+            .into_inner()
+            .map_err(|e| failed(&self.path, e.into_error()))?;
         let Some(beside) = &self.beside else { return Ok(()) };
-        file.sync_all().and_then(|()| std::fs::rename(beside, &self.path)).map_err(|e| failed(&self.path, e))?;
+        file.sync_all()
+            .and_then(|()| std::fs::rename(beside, &self.path))
+            .map_err(|e| failed(&self.path, e))?;
         #[cfg(unix)]
         if let Some(folder) = beside.parent() {
             // The rename itself reaches the disk with the folder; some file systems cannot sync one, and that is no fault.
@@ -95,7 +112,11 @@ impl Drop for AtomicFile {
 }
 
 fn failed(path: &Path, source: std::io::Error) -> Error {
-    Error::Io { action: "write", path: path.to_owned(), source }
+    Error::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    }
 }
 
 fn temporary_name(path: &Path) -> std::io::Result<PathBuf> {
@@ -104,7 +125,14 @@ fn temporary_name(path: &Path) -> std::io::Result<PathBuf> {
         .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path names no file"))?;
     let mut hidden = OsString::from(".");
     hidden.push(name);
-    hidden.push(format!(".{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    hidden.push(format!(
+        ".{}-{}.tmp",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    ));
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     Ok(folder.join(hidden))
 }

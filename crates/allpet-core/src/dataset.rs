@@ -51,11 +51,17 @@ impl Dataset {
         let mut faults = Vec::new();
         let n = self.subjects.len();
         if !self.prompts.is_empty() && self.prompts.len() != n {
-            faults.push(format!("{} prompts for {n} subjects; expected one each", self.prompts.len()));
+            faults.push(format!(
+                "{} prompts for {n} subjects; expected one each",
+                self.prompts.len()
+            ));
         }
         for (name, array) in &self.arrays {
             if array.shape().first() != Some(&n) {
-                faults.push(format!("`{name}` has shape {:?}; expected {n} samples on axis 0", array.shape()));
+                faults.push(format!(
+                    "`{name}` has shape {:?}; expected {n} samples on axis 0",
+                    array.shape()
+                ));
             }
             if let (true, Some(g)) = (name == "input" || name == "target", &self.geometry)
                 && !array.shape().ends_with(&g.shape())
@@ -68,7 +74,8 @@ impl Dataset {
                 ));
             }
         }
-        if let Some(Err(Error::Invalid { faults: inner, .. })) = self.geometry.as_ref().map(|g| g.validate()) {
+        if let Some(Err(Error::Invalid { faults: inner, .. })) = self.geometry.as_ref().map(|g| g.validate())
+        {
             faults.extend(inner);
         }
         all_faults("dataset", faults)?;

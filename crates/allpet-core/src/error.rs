@@ -61,5 +61,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// `Ok` when no faults were found, otherwise one [`Error::Invalid`] that lists them all.
 pub(crate) fn all_faults(what: &str, faults: Vec<String>) -> Result<()> {
-    if faults.is_empty() { Ok(()) } else { Err(Error::Invalid { what: what.to_owned(), faults }) }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid {
+            what: what.to_owned(),
+            faults,
+        })
+    }
 }

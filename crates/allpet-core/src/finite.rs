@@ -13,12 +13,21 @@ pub fn check_finite<D: Dimension>(what: &str, values: ArrayView<'_, f32, D>) -> 
         return Ok(());
     }
     let shape = values.shape().to_vec();
-    let (flat, value) = values.iter().copied().enumerate().find(|(_, v)| !v.is_finite()).unwrap_or((0, f32::NAN));
+    let (flat, value) = values
+        .iter()
+        .copied()
+        .enumerate()
+        .find(|(_, v)| !v.is_finite())
+        .unwrap_or((0, f32::NAN));
     let mut rest = flat;
     let mut index = vec![0; shape.len()];
     for (axis, &length) in shape.iter().enumerate().rev() {
         index[axis] = rest % length.max(1);
         rest /= length.max(1);
     }
-    Err(Error::NotFinite { what: what.to_owned(), index, value: f64::from(value) })
+    Err(Error::NotFinite {
+        what: what.to_owned(),
+        index,
+        value: f64::from(value),
+    })
 }

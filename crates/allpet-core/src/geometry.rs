@@ -38,10 +38,16 @@ impl ImageGrid {
     pub fn validate(&self) -> Result<()> {
         let mut faults = Vec::new();
         if self.rows == 0 || self.cols == 0 {
-            faults.push(format!("image of {} x {} pixels; expected at least 1 x 1", self.rows, self.cols));
+            faults.push(format!(
+                "image of {} x {} pixels; expected at least 1 x 1",
+                self.rows, self.cols
+            ));
         }
         if !(self.pixel_mm.is_finite() && self.pixel_mm > 0.0) {
-            faults.push(format!("pixel of {} mm; expected a positive length", self.pixel_mm));
+            faults.push(format!(
+                "pixel of {} mm; expected a positive length",
+                self.pixel_mm
+            ));
         }
         all_faults("image grid", faults)
     }
@@ -86,7 +92,14 @@ impl ParallelGeometry {
     /// # Errors
     /// Zero views or bins, or a spacing that is not a positive number.
     pub fn new(views: usize, bins: usize, bin_mm: f64) -> Result<Self> {
-        let geometry = Self { views, bins, bin_mm, arc_rad: PI, start_rad: 0.0, offset_bins: 0.0 };
+        let geometry = Self {
+            views,
+            bins,
+            bin_mm,
+            arc_rad: PI,
+            start_rad: 0.0,
+            offset_bins: 0.0,
+        };
         geometry.validate()?;
         Ok(geometry)
     }
@@ -123,13 +136,19 @@ impl ParallelGeometry {
             faults.push(format!("bins of {} mm; expected a positive spacing", self.bin_mm));
         }
         if !(self.arc_rad.is_finite() && self.arc_rad > 0.0 && self.arc_rad <= 2.0 * PI * (1.0 + 1e-12)) {
-            faults.push(format!("arc of {}°; expected more than 0 and at most 360", self.arc_rad.to_degrees()));
+            faults.push(format!(
+                "arc of {}°; expected more than 0 and at most 360",
+                self.arc_rad.to_degrees()
+            ));
         }
         if !self.start_rad.is_finite() {
             faults.push(format!("start angle {}; expected a number", self.start_rad));
         }
         if !self.offset_bins.is_finite() {
-            faults.push(format!("centre offset {}; expected a number of bins", self.offset_bins));
+            faults.push(format!(
+                "centre offset {}; expected a number of bins",
+                self.offset_bins
+            ));
         }
         all_faults("geometry", faults)
     }

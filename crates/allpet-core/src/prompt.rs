@@ -116,7 +116,12 @@ pub struct Prompt {
 
 impl Default for Prompt {
     fn default() -> Self {
-        Self { tracer: None, region: None, modality: Modality::Pet, task: Task::Synthesis }
+        Self {
+            tracer: None,
+            region: None,
+            modality: Modality::Pet,
+            task: Task::Synthesis,
+        }
     }
 }
 
@@ -138,12 +143,20 @@ impl fmt::Display for Prompt {
 impl Prompt {
     /// A PET prompt for synthesis.
     pub fn pet(tracer: Tracer, region: Region) -> Self {
-        Self { tracer: Some(tracer), region: Some(region), ..Self::default() }
+        Self {
+            tracer: Some(tracer),
+            region: Some(region),
+            ..Self::default()
+        }
     }
 
     /// A CT prompt for synthesis: attenuation has no tracer.
     pub fn ct(region: Region) -> Self {
-        Self { region: Some(region), modality: Modality::Ct, ..Self::default() }
+        Self {
+            region: Some(region),
+            modality: Modality::Ct,
+            ..Self::default()
+        }
     }
 
     /// Reads free text such as `brain with 18F-FDG`, `chest or abdomen with 68Ga-PSMA`, `CT of the abdomen`.
@@ -154,19 +167,29 @@ impl Prompt {
     /// # Errors
     /// An unknown word, listing those known; two words of a kind that are not alternatives; an empty text.
     pub fn parse(text: &str) -> Result<Vec<Self>> {
-        let invalid = |fault: String| Error::Invalid { what: format!("prompt `{text}`"), faults: vec![fault] };
+        let invalid = |fault: String| Error::Invalid {
+            what: format!("prompt `{text}`"),
+            faults: vec![fault],
+        };
         let mut tracers: Vec<Tracer> = Vec::new();
         let mut regions: Vec<Region> = Vec::new();
         let mut modality: Option<Modality> = None;
         let mut task: Option<Task> = None;
         let mut after_or = false;
-        for word in text.split(|c: char| c.is_whitespace() || c == ',').filter(|w| !w.is_empty()) {
+        for word in text
+            .split(|c: char| c.is_whitespace() || c == ',')
+            .filter(|w| !w.is_empty())
+        {
             let lower = word.to_lowercase();
             if lower == "or" {
                 after_or = true;
                 continue;
             }
-            if ["with", "of", "the", "a", "an", "in", "and", "scan", "image", "sinogram", "for"].contains(&&*lower) {
+            if [
+                "with", "of", "the", "a", "an", "in", "and", "scan", "image", "sinogram", "for",
+            ]
+            .contains(&&*lower)
+            {
                 continue;
             }
             if let Some(found) = Tracer::lookup(&lower) {
@@ -182,39 +205,66 @@ impl Prompt {
                     return Err(invalid("names two tasks; expected one".to_owned()));
                 }
             } else {
-                return Err(Error::UnknownWord { what: "prompt word", word: word.to_owned(), known: Self::known_words() });
+                return Err(Error::UnknownWord {
+                    what: "prompt word",
+                    word: word.to_owned(),
+                    known: Self::known_words(),
+                });
             }
             after_or = false;
         }
         if tracers.is_empty() && regions.is_empty() && modality.is_none() && task.is_none() {
-            return Err(invalid(format!("names nothing; known words: {}", Self::known_words())));
+            return Err(invalid(format!(
+                "names nothing; known words: {}",
+                Self::known_words()
+            )));
         }
         let modality = modality.unwrap_or(Modality::Pet);
         if modality == Modality::Ct && !tracers.is_empty() {
-            return Err(invalid("names a tracer and CT; attenuation has no tracer".to_owned()));
+            return Err(invalid(
+                "names a tracer and CT; attenuation has no tracer".to_owned(),
+            ));
         }
         let task = task.unwrap_or(Task::Synthesis);
         let open_or = |n: usize| n.max(1);
         let mut prompts = Vec::with_capacity(open_or(tracers.len()) * open_or(regions.len()));
         for t in 0..open_or(tracers.len()) {
             for r in 0..open_or(regions.len()) {
-                prompts.push(Self { tracer: tracers.get(t).copied(), region: regions.get(r).copied(), modality, task });
+                prompts.push(Self {
+                    tracer: tracers.get(t).copied(),
+                    region: regions.get(r).copied(),
+                    modality,
+                    task,
+                });
             }
         }
         Ok(prompts)
     }
 
     fn known_words() -> String {
-        format!("{}, {}, {}, {}", Tracer::known(), Region::known(), Modality::known(), Task::known())
+        format!(
+            "{}, {}, {}, {}",
+            Tracer::known(),
+            Region::known(),
+            Modality::known(),
+            Task::known()
+        )
     }
 }
 
-fn push_choice<T: PartialEq + fmt::Display>(list: &mut Vec<T>, found: T, after_or: bool) -> std::result::Result<(), String> {
+fn push_choice<T: PartialEq + fmt::Display>(
+    list: &mut Vec<T>,
+    found: T,
+    after_or: bool,
+) -> std::result::Result<(), String> {
     if list.contains(&found) {
         return Ok(());
     }
     if !list.is_empty() && !after_or {
-        return Err(format!("names both {} and {found}; join alternatives by `or`", list[0]));
+        return Err(format!(
+            "names both {} and {found}; join alternatives by `or`",
+            list[0]
+        ));
     }
     list.push(found);
     Ok(())

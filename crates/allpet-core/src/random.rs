@@ -29,5 +29,7 @@ pub fn fill_normal(stream: &mut Stream, out: &mut [f32]) {
 
 /// FNV-1a over the bytes; the two offsets above give 128 bits of name.
 fn fnv1a(bytes: &[u8], offset: u64) -> u64 {
-    bytes.iter().fold(offset, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    bytes.iter().fold(offset, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }

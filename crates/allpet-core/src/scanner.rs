@@ -48,10 +48,16 @@ impl CylindricalScanner {
     pub fn validate(&self) -> Result<()> {
         let mut faults = Vec::new();
         if self.crystals < 2 || !self.crystals.is_multiple_of(2) {
-            faults.push(format!("{} crystals in a ring; expected an even number", self.crystals));
+            faults.push(format!(
+                "{} crystals in a ring; expected an even number",
+                self.crystals
+            ));
         }
         if self.bins == 0 || self.bins > self.crystals {
-            faults.push(format!("{} radial bins; expected 1 to the {} crystals", self.bins, self.crystals));
+            faults.push(format!(
+                "{} radial bins; expected 1 to the {} crystals",
+                self.bins, self.crystals
+            ));
         }
         if self.rings == 0 || self.max_ring_difference >= self.rings.max(1) {
             faults.push(format!(
@@ -69,7 +75,10 @@ impl CylindricalScanner {
             }
         }
         if !(self.depth_mm.is_finite() && self.depth_mm >= 0.0) {
-            faults.push(format!("interaction depth of {} mm; expected 0 or more", self.depth_mm));
+            faults.push(format!(
+                "interaction depth of {} mm; expected 0 or more",
+                self.depth_mm
+            ));
         }
         all_faults("scanner", faults)
     }
@@ -81,7 +90,10 @@ impl CylindricalScanner {
 
     /// Direct and oblique planes of a span-1 sinogram: `rings + 2·Σ_{d=1..max} (rings - d)`.
     pub fn planes(&self) -> usize {
-        self.rings + (1..=self.max_ring_difference).map(|d| 2 * (self.rings - d)).sum::<usize>()
+        self.rings
+            + (1..=self.max_ring_difference)
+                .map(|d| 2 * (self.rings - d))
+                .sum::<usize>()
     }
 
     /// Signed distance of a radial bin from the axis in mm, before arc correction.
@@ -98,7 +110,11 @@ impl CylindricalScanner {
             for sign in if segment == 0 { 0..1 } else { 0..2 } {
                 if plane < first + length {
                     let ring = plane - first;
-                    return Some(if sign == 0 { (ring, ring + segment) } else { (ring + segment, ring) });
+                    return Some(if sign == 0 {
+                        (ring, ring + segment)
+                    } else {
+                        (ring + segment, ring)
+                    });
                 }
                 first += length;
             }

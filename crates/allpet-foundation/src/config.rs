@@ -44,16 +44,47 @@ impl ModelConfig {
             ..ProcessConfig::default()
         };
         let (side, bin_mm, arc, autoencoder, denoiser, process) = match name {
-            "tiny" => (32, 16.0, 180.0, AutoencoderConfig::tiny(), DenoiserConfig::tiny(), fast),
-            "small" => (128, 4.0, 180.0, AutoencoderConfig::small(), DenoiserConfig::small(), fast),
-            "base" => (256, 2.0, 180.0, AutoencoderConfig::base(), DenoiserConfig::base(), fast),
+            "tiny" => (
+                32,
+                16.0,
+                180.0,
+                AutoencoderConfig::tiny(),
+                DenoiserConfig::tiny(),
+                fast,
+            ),
+            "small" => (
+                128,
+                4.0,
+                180.0,
+                AutoencoderConfig::small(),
+                DenoiserConfig::small(),
+                fast,
+            ),
+            "base" => (
+                256,
+                2.0,
+                180.0,
+                AutoencoderConfig::base(),
+                DenoiserConfig::base(),
+                fast,
+            ),
             // Latent-diffusion lineage: linear in √β, ε-prediction; 512 views over the full turn.
             "paper" => {
                 let process = ProcessConfig {
-                    schedule: Schedule::ScaledLinear { first: 0.0015, last: 0.0195 },
+                    schedule: Schedule::ScaledLinear {
+                        first: 0.0015,
+                        last: 0.0195,
+                    },
                     ..ProcessConfig::default()
                 };
-                (512, 1.0, 360.0, AutoencoderConfig::paper(), DenoiserConfig::paper(), process)
+                (
+                    512,
+                    1.0,
+                    360.0,
+                    AutoencoderConfig::paper(),
+                    DenoiserConfig::paper(),
+                    process,
+                )
             }
             other => {
                 return Err(Error::Core(allpet_core::Error::UnknownWord {
@@ -88,7 +119,11 @@ impl ModelConfig {
     /// `[channels, views / f, bins / f]` of a latent.
     pub fn latent_shape(&self) -> [usize; 3] {
         let f = self.autoencoder.factor();
-        [self.autoencoder.latent, self.geometry.views / f, self.geometry.bins / f]
+        [
+            self.autoencoder.latent,
+            self.geometry.views / f,
+            self.geometry.bins / f,
+        ]
     }
 
     /// Reports every fault at once.
@@ -112,11 +147,21 @@ impl ModelConfig {
                 faults.push(format!("{views} views x {bins} bins; expected multiples of {needed} for this autoencoder and denoiser"));
             }
         }
-        for (name, value) in [("prompt_dropout", self.prompt_dropout), ("trunk_fraction", self.trunk_fraction)] {
+        for (name, value) in [
+            ("prompt_dropout", self.prompt_dropout),
+            ("trunk_fraction", self.trunk_fraction),
+        ] {
             if !(0.0..=1.0).contains(&value) {
                 faults.push(format!("{name} is {value}; expected 0 to 1"));
             }
         }
-        if faults.is_empty() { Ok(()) } else { Err(Error::Invalid { what: "model".into(), faults }) }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Invalid {
+                what: "model".into(),
+                faults,
+            })
+        }
     }
 }

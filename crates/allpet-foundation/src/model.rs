@@ -66,7 +66,10 @@ impl Denoiser {
 
     /// Prompt embeddings and the mask `[B, 1, V, R]` brought to latent resolution.
     pub fn condition(&self, prompts: &[Prompt], mask: &Tensor, factor: usize) -> Result<Conditioning> {
-        Ok(Conditioning { spatial: Some(mask.avg_pool2d(factor)?), ..self.prompts.encode(prompts)? })
+        Ok(Conditioning {
+            spatial: Some(mask.avg_pool2d(factor)?),
+            ..self.prompts.encode(prompts)?
+        })
     }
 }
 
@@ -93,7 +96,11 @@ impl Foundation {
         device: &Device,
     ) -> Result<Self> {
         let description = describe(name, metadata)?;
-        let Some(statistics) = description.statistics.clone().filter(|_| description.kind == "foundation") else {
+        let Some(statistics) = description
+            .statistics
+            .clone()
+            .filter(|_| description.kind == "foundation")
+        else {
             return Err(Error::File {
                 what: name.to_owned(),
                 expected: "a foundation model".into(),
@@ -107,7 +114,14 @@ impl Foundation {
         let denoiser = Denoiser::new(&params.sub("denoiser"), config)?;
         params.load(tensors)?;
         let process = config.process.build()?;
-        Ok(Self { statistics, autoencoder, denoiser, process, device: device.clone(), description })
+        Ok(Self {
+            statistics,
+            autoencoder,
+            denoiser,
+            process,
+            device: device.clone(),
+            description,
+        })
     }
 
     /// What the model's file says of it.
@@ -153,7 +167,12 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, description: &Descr
         expected: "a description".into(),
         got: e.to_string(),
     })?;
-    Ok(save_model(path, tensors, &BTreeMap::from([(KEY.to_owned(), json)]), true)?)
+    Ok(save_model(
+        path,
+        tensors,
+        &BTreeMap::from([(KEY.to_owned(), json)]),
+        true,
+    )?)
 }
 
 /// Reads the description in a file's metadata.
@@ -161,11 +180,20 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, description: &Descr
 /// # Errors
 /// Metadata without one, or of another format; `name` is the file, for the message.
 pub fn describe(name: &str, metadata: &BTreeMap<String, String>) -> Result<Description> {
-    let fail = |got: String| Error::File { what: name.to_owned(), expected: "a model of this program".into(), got };
-    let json = metadata.get(KEY).ok_or_else(|| fail("no description of a model in its metadata".into()))?;
+    let fail = |got: String| Error::File {
+        what: name.to_owned(),
+        expected: "a model of this program".into(),
+        got,
+    };
+    let json = metadata
+        .get(KEY)
+        .ok_or_else(|| fail("no description of a model in its metadata".into()))?;
     let description: Description = serde_json::from_str(json).map_err(|e| fail(e.to_string()))?;
     if description.format != FORMAT {
-        return Err(fail(format!("format {}, this program reads format {FORMAT}", description.format)));
+        return Err(fail(format!(
+            "format {}, this program reads format {FORMAT}",
+            description.format
+        )));
     }
     Ok(description)
 }
@@ -173,6 +201,12 @@ pub fn describe(name: &str, metadata: &BTreeMap<String, String>) -> Result<Descr
 impl Description {
     /// A description of the current format.
     pub fn new(kind: &str, model: ModelConfig, statistics: Option<Statistics>) -> Self {
-        Self { format: FORMAT, kind: kind.to_owned(), model, statistics, training: BTreeMap::new() }
+        Self {
+            format: FORMAT,
+            kind: kind.to_owned(),
+            model,
+            statistics,
+            training: BTreeMap::new(),
+        }
     }
 }

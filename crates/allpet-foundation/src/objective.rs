@@ -36,15 +36,29 @@ impl FoundationObjective {
             .prompts
             .iter()
             .zip(&indices)
-            .map(|(p, i)| loosen(p, self.config.prompt_dropout, self.config.trunk_fraction, self.seed, *i))
+            .map(|(p, i)| {
+                loosen(
+                    p,
+                    self.config.prompt_dropout,
+                    self.config.trunk_fraction,
+                    self.seed,
+                    *i,
+                )
+            })
             .collect();
-        let conditioning = self.denoiser.condition(&prompts, &batch.mask, self.config.autoencoder.factor())?;
+        let conditioning =
+            self.denoiser
+                .condition(&prompts, &batch.mask, self.config.autoencoder.factor())?;
         let times = training::draw_times(&self.process, self.seed, step, &indices);
         let noise = training::draw_noise(self.seed, step, &indices, &latent.dims()[1..], latent.device())?;
         let noisy = training::add_noise(&self.process, &latent, None, &times, &noise)?;
         let at = training::time_tensor(&times, latent.device())?;
         let output = self.denoiser.network.forward(&noisy, &at, &conditioning)?;
-        let target = self.config.process.prediction.target(&self.process, &latent, &noise, &times)?;
+        let target = self
+            .config
+            .process
+            .prediction
+            .target(&self.process, &latent, &noise, &times)?;
         Ok(training::loss(&output, &target)?.into())
     }
 }

@@ -28,7 +28,9 @@ impl PromptTable {
 
     /// Vectors of `width`.
     pub fn new(params: &Params, width: usize) -> Result<Self> {
-        Ok(Self { table: params.get((Self::ROWS, width), "table", Init::Normal(0.5))? })
+        Ok(Self {
+            table: params.get((Self::ROWS, width), "table", Init::Normal(0.5))?,
+        })
     }
 
     fn rows(prompt: &Prompt) -> [u32; 4] {
@@ -37,7 +39,13 @@ impl PromptTable {
         let regions = Tracer::ALL.len() + 1;
         let modalities = regions + Region::ALL.len() + 1;
         let tasks = modalities + Modality::ALL.len();
-        [tracer, regions + region, modalities + prompt.modality.index(), tasks + prompt.task.index()].map(|i| i as u32)
+        [
+            tracer,
+            regions + region,
+            modalities + prompt.modality.index(),
+            tasks + prompt.task.index(),
+        ]
+        .map(|i| i as u32)
     }
 }
 
@@ -45,8 +53,14 @@ impl PromptEncoder for PromptTable {
     fn encode(&self, prompts: &[Prompt]) -> Result<Conditioning> {
         let rows: Vec<u32> = prompts.iter().flat_map(Self::rows).collect();
         let index = Tensor::from_vec(rows, prompts.len() * 4, self.table.device())?;
-        let vectors = self.table.index_select(&index, 0)?.reshape((prompts.len(), 4, ()))?;
-        Ok(Conditioning { embedding: Some(vectors.sum(1)?), ..Conditioning::default() })
+        let vectors = self
+            .table
+            .index_select(&index, 0)?
+            .reshape((prompts.len(), 4, ()))?;
+        Ok(Conditioning {
+            embedding: Some(vectors.sum(1)?),
+            ..Conditioning::default()
+        })
     }
 }
 

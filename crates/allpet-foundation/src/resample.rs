@@ -11,7 +11,11 @@ use std::f64::consts::PI;
 ///
 /// # Errors
 /// A sinogram that is not of `from`, or a measured arc of less than 180°.
-pub fn resample(sinogram: ArrayView2<'_, f32>, from: &ParallelGeometry, to: &ParallelGeometry) -> Result<Array2<f32>> {
+pub fn resample(
+    sinogram: ArrayView2<'_, f32>,
+    from: &ParallelGeometry,
+    to: &ParallelGeometry,
+) -> Result<Array2<f32>> {
     from.validate()?;
     to.validate()?;
     if sinogram.dim() != (from.views, from.bins) {
@@ -27,11 +31,18 @@ pub fn resample(sinogram: ArrayView2<'_, f32>, from: &ParallelGeometry, to: &Par
     if from.arc_rad < PI * (1.0 - 1e-9) {
         return Err(Error::Invalid {
             what: "resampling".into(),
-            faults: vec![format!("an arc of {}°; expected 180° or more", from.arc_rad.to_degrees())],
+            faults: vec![format!(
+                "an arc of {}°; expected 180° or more",
+                from.arc_rad.to_degrees()
+            )],
         });
     }
     // One period: half a turn for 180°, a whole turn from 360°. Between them the surplus views are not used.
-    let period = if from.arc_rad >= 2.0 * PI * (1.0 - 1e-9) { 2.0 * PI } else { PI };
+    let period = if from.arc_rad >= 2.0 * PI * (1.0 - 1e-9) {
+        2.0 * PI
+    } else {
+        PI
+    };
     let step = from.arc_rad / from.views as f64;
     let in_period = (period / step).round().max(1.0) as i64;
     let value = |view: i64, s_mm: f64| -> f64 {

@@ -51,14 +51,21 @@ impl Statistics {
         }
         let n = count.max(1) as f64;
         let latent_mean: Vec<f64> = sum.iter().map(|s| s / n).collect();
-        let variance: Vec<f64> =
-            squares.iter().zip(&latent_mean).map(|(s, m)| (s / n - m * m).max(1e-12)).collect();
+        let variance: Vec<f64> = squares
+            .iter()
+            .zip(&latent_mean)
+            .map(|(s, m)| (s / n - m * m).max(1e-12))
+            .collect();
         // Half-way between a channel's own spread and the common one: fine detail and noise have little spread, and
         // would weigh as much as the object itself if every channel were brought to unit variance.
         let common = variance.iter().sum::<f64>() / channels as f64;
         let latent_sd = variance.iter().map(|v| (v * common).powf(0.25)).collect();
-        let mut pairs: Vec<(Prompt, f64)> =
-            source.prompts().iter().copied().zip(source.scales().iter().map(|s| f64::from(*s).ln())).collect();
+        let mut pairs: Vec<(Prompt, f64)> = source
+            .prompts()
+            .iter()
+            .copied()
+            .zip(source.scales().iter().map(|s| f64::from(*s).ln()))
+            .collect();
         pairs.sort_by_key(|p| p.0);
         let scales = pairs
             .chunk_by(|a, b| a.0 == b.0)
@@ -66,10 +73,19 @@ impl Statistics {
                 let n = group.len() as f64;
                 let mean = group.iter().map(|p| p.1).sum::<f64>() / n;
                 let variance = group.iter().map(|p| (p.1 - mean).powi(2)).sum::<f64>() / n;
-                ScaleOf { prompt: group[0].0, count: group.len(), mean_ln: mean, sd_ln: variance.sqrt() }
+                ScaleOf {
+                    prompt: group[0].0,
+                    count: group.len(),
+                    mean_ln: mean,
+                    sd_ln: variance.sqrt(),
+                }
             })
             .collect();
-        Ok(Self { latent_mean, latent_sd, scales })
+        Ok(Self {
+            latent_mean,
+            latent_sd,
+            scales,
+        })
     }
 
     /// Latents to the spread the denoiser works on.
@@ -104,7 +120,8 @@ impl Statistics {
                 (Some(Region::Trunk), Some(Region::Trunk | Region::Chest | Region::Abdomen)) => true,
                 (asked, found) => asked == found,
             };
-            let tracer = prompt.modality == Modality::Ct || prompt.tracer.is_none_or(|t| known.prompt.tracer == Some(t));
+            let tracer = prompt.modality == Modality::Ct
+                || prompt.tracer.is_none_or(|t| known.prompt.tracer == Some(t));
             region && tracer && known.prompt.modality == prompt.modality && known.prompt.task == prompt.task
         };
         let known: Vec<&ScaleOf> = self.scales.iter().filter(fits).collect();
@@ -114,7 +131,10 @@ impl Statistics {
             words.dedup();
             return Err(Error::Invalid {
                 what: format!("prompt `{prompt}`"),
-                faults: vec![format!("the model was not trained on it; it knows: {}", words.join(", "))],
+                faults: vec![format!(
+                    "the model was not trained on it; it knows: {}",
+                    words.join(", ")
+                )],
             });
         }
         let mean = known.iter().map(|k| k.mean_ln * k.count as f64).sum::<f64>() / total as f64;

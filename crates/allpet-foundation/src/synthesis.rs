@@ -81,7 +81,11 @@ impl Foundation {
         let sampler = sampler_by_name(&request.sampler, request.eta)?;
         let times = Spacing::Trailing.times(config.process.steps, request.steps)?;
         let generator = MaskGenerator::new(config.augmentation.masks.clone(), config.geometry)?;
-        let null = self.denoiser().condition(&[Prompt::default()], &self.no_mask(1)?, config.autoencoder.factor())?;
+        let null = self.denoiser().condition(
+            &[Prompt::default()],
+            &self.no_mask(1)?,
+            config.autoencoder.factor(),
+        )?;
         let null = null.embedding.ok_or_else(|| Error::Invalid {
             what: "prompt encoder".into(),
             faults: vec!["it gave no embedding".into()],
@@ -97,21 +101,34 @@ impl Foundation {
             let done = batch * request.batch;
             let count = request.batch.min(request.count - done);
             let first = request.first + done as u64;
-            let prompts: Vec<Prompt> =
-                (first..first + count as u64).map(|i| request.prompts[(i % request.prompts.len() as u64) as usize]).collect();
+            let prompts: Vec<Prompt> = (first..first + count as u64)
+                .map(|i| request.prompts[(i % request.prompts.len() as u64) as usize])
+                .collect();
             let mask = match request.masks {
                 true => {
-                    let masks = generator.masks(request.seed, first, count)?.into_raw_vec_and_offset().0;
+                    let masks = generator
+                        .masks(request.seed, first, count)?
+                        .into_raw_vec_and_offset()
+                        .0;
                     Tensor::from_vec(masks, (count, 1, views, bins), self.device())?
                 }
                 false => self.no_mask(count)?,
             };
-            let conditioning = self.denoiser().condition(&prompts, &mask, config.autoencoder.factor())?;
+            let conditioning = self
+                .denoiser()
+                .condition(&prompts, &mask, config.autoencoder.factor())?;
             let network = |x: &Tensor, t: &Tensor, c: &allpet_diffusion::Conditioning| {
-                self.denoiser().network.forward(x, t, c).map_err(allpet_diffusion::Error::network)
+                self.denoiser()
+                    .network
+                    .forward(x, t, c)
+                    .map_err(allpet_diffusion::Error::network)
             };
             let inner = Predictor::new(self.process(), config.process.prediction, network)?;
-            let guided = Guided { inner, weight: request.guidance, null: null.clone() };
+            let guided = Guided {
+                inner,
+                weight: request.guidance,
+                null: null.clone(),
+            };
             let noise = SampleNoise::consecutive(request.seed, first, count);
             let mut run = Run::new(self.process(), &guided, conditioning, noise);
             let start = run.start(times[0], &config.latent_shape(), DType::F32, self.device())?;
@@ -124,7 +141,10 @@ impl Foundation {
             };
             let latent = sample(sampler.as_ref(), &mut run, &times, start, &mut watch);
             if stopped {
-                return Err(Error::Stopped { done, total: request.count });
+                return Err(Error::Stopped {
+                    done,
+                    total: request.count,
+                });
             }
             let decoded = self.autoencoder().decode(&self.statistics().restore(&latent?)?)?;
             self.collect(&decoded, &prompts, first, done, request.seed, &mut result)?;
@@ -139,7 +159,11 @@ impl Foundation {
 
     fn check(&self, request: &SynthesisRequest) -> Result<()> {
         let mut faults = Vec::new();
-        for (name, value) in [("count", request.count), ("batch", request.batch), ("prompts", request.prompts.len())] {
+        for (name, value) in [
+            ("count", request.count),
+            ("batch", request.batch),
+            ("prompts", request.prompts.len()),
+        ] {
             if value == 0 {
                 faults.push(format!("{name} is 0; expected at least 1"));
             }
@@ -148,7 +172,10 @@ impl Foundation {
             faults.push(format!("guidance is {}; expected a number", request.guidance));
         }
         if !faults.is_empty() {
-            return Err(Error::Invalid { what: "request".into(), faults });
+            return Err(Error::Invalid {
+                what: "request".into(),
+                faults,
+            });
         }
         for prompt in &request.prompts {
             self.statistics().draw_scale(prompt, 0, 0)?;
@@ -175,12 +202,15 @@ impl Foundation {
             let (mut error, mut power) = (0f64, 0f64);
             let mut target = result.sinograms.index_axis_mut(Axis(0), done + i);
             for (at, out) in target.iter_mut().enumerate() {
-                let [positive, full, negative] = [0, 1, 2].map(|c| intensity.decode(channels[c * size + at], scale));
+                let [positive, full, negative] =
+                    [0, 1, 2].map(|c| intensity.decode(channels[c * size + at], scale));
                 *out = full;
                 error += f64::from(positive + negative - full).powi(2);
                 power += f64::from(full).powi(2);
             }
-            result.inconsistency.push(if power > 0.0 { (error / power).sqrt() } else { 0.0 });
+            result
+                .inconsistency
+                .push(if power > 0.0 { (error / power).sqrt() } else { 0.0 });
             result.prompts.push(*prompt);
         }
         Ok(())

@@ -105,7 +105,10 @@ fn words(train: &TrainConfig, data: &[Dataset]) -> BTreeMap<String, String> {
         ("batch".into(), train.batch.to_string()),
         ("rate".into(), train.rate.to_string()),
         ("seed".into(), train.seed.to_string()),
-        ("sinograms".into(), data.iter().map(Dataset::len).sum::<usize>().to_string()),
+        (
+            "sinograms".into(),
+            data.iter().map(Dataset::len).sum::<usize>().to_string(),
+        ),
         ("subjects".into(), subjects.to_string()),
     ])
 }
@@ -125,7 +128,11 @@ pub fn train_autoencoder(
     let source = source(&model, data, train, place.device)?;
     let params = Params::new(train.seed, place.device);
     let autoencoder = Autoencoder::new(&params.sub("autoencoder"), &model.autoencoder)?;
-    let objective = AutoencoderObjective { model: autoencoder, intensity: model.intensity, seed: train.seed };
+    let objective = AutoencoderObjective {
+        model: autoencoder,
+        intensity: model.intensity,
+        seed: train.seed,
+    };
     let trainer = Trainer {
         params: &params,
         config: train,
@@ -199,12 +206,29 @@ pub fn train_foundation(
     Ok(ended)
 }
 
-fn source(model: &ModelConfig, data: &[Dataset], train: &TrainConfig, device: &Device) -> Result<SinogramSource> {
+fn source(
+    model: &ModelConfig,
+    data: &[Dataset],
+    train: &TrainConfig,
+    device: &Device,
+) -> Result<SinogramSource> {
     let (geometry, augmentation) = (&model.geometry, &model.augmentation);
-    Ok(SinogramSource::new(data, geometry, augmentation, model.intensity, train.batch, train.seed, device)?)
+    Ok(SinogramSource::new(
+        data,
+        geometry,
+        augmentation,
+        model.intensity,
+        train.batch,
+        train.seed,
+        device,
+    )?)
 }
 
-fn load_autoencoder(path: &Path, model: &ModelConfig, device: &Device) -> Result<(BTreeMap<String, Tensor>, Autoencoder)> {
+fn load_autoencoder(
+    path: &Path,
+    model: &ModelConfig,
+    device: &Device,
+) -> Result<(BTreeMap<String, Tensor>, Autoencoder)> {
     let (tensors, metadata) = load_model(path, device)?;
     let name = path.display().to_string();
     let description = describe(&name, &metadata)?;
@@ -212,11 +236,17 @@ fn load_autoencoder(path: &Path, model: &ModelConfig, device: &Device) -> Result
     if (&found.autoencoder, &found.intensity) != (&model.autoencoder, &model.intensity) {
         return Err(Error::File {
             what: name,
-            expected: format!("the autoencoder {:?} with {:?}", model.autoencoder, model.intensity),
+            expected: format!(
+                "the autoencoder {:?} with {:?}",
+                model.autoencoder, model.intensity
+            ),
             got: format!("{:?} with {:?}", found.autoencoder, found.intensity),
         });
     }
-    let tensors: BTreeMap<_, _> = tensors.into_iter().filter(|(name, _)| name.starts_with("autoencoder.")).collect();
+    let tensors: BTreeMap<_, _> = tensors
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("autoencoder."))
+        .collect();
     let params = Params::new(0, device);
     let autoencoder = Autoencoder::new(&params.sub("autoencoder"), &model.autoencoder)?;
     params.load(&tensors)?;

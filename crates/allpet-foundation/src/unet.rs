@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use allpet_diffusion::Conditioning;
 use allpet_nn::{
-    AttentionBlock, Conv2d, GroupNorm, Linear, Params, ResidualBlock, Window, concat_channels, upsample_nearest,
+    AttentionBlock, Conv2d, GroupNorm, Linear, Params, ResidualBlock, Window, concat_channels,
+    upsample_nearest,
 };
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -29,17 +30,38 @@ pub struct DenoiserConfig {
 impl DenoiserConfig {
     /// For tests: seconds.
     pub fn tiny() -> Self {
-        Self { widths: vec![16, 32], blocks: 1, attention: vec![1], heads: 2, groups: 4, embedding: 32 }
+        Self {
+            widths: vec![16, 32],
+            blocks: 1,
+            attention: vec![1],
+            heads: 2,
+            groups: 4,
+            embedding: 32,
+        }
     }
 
     /// For 32 × 32 latents on a laptop.
     pub fn small() -> Self {
-        Self { widths: vec![48, 96, 160], blocks: 1, attention: vec![2], heads: 4, groups: 8, embedding: 256 }
+        Self {
+            widths: vec![48, 96, 160],
+            blocks: 1,
+            attention: vec![2],
+            heads: 4,
+            groups: 8,
+            embedding: 256,
+        }
     }
 
     /// For 64 × 64 latents.
     pub fn base() -> Self {
-        Self { widths: vec![128, 256, 384], blocks: 2, attention: vec![1, 2], heads: 8, groups: 32, embedding: 512 }
+        Self {
+            widths: vec![128, 256, 384],
+            blocks: 2,
+            attention: vec![1, 2],
+            heads: 8,
+            groups: 32,
+            embedding: 512,
+        }
     }
 
     /// The paper's reading: 224 channels, multipliers 1 to 4, attention below the finest level.
@@ -85,9 +107,19 @@ impl DenoiserConfig {
             }
         }
         if let Some(level) = self.attention.iter().find(|level| **level >= self.widths.len()) {
-            faults.push(format!("attention at level {level}; there are {} levels", self.widths.len()));
+            faults.push(format!(
+                "attention at level {level}; there are {} levels",
+                self.widths.len()
+            ));
         }
-        if faults.is_empty() { Ok(()) } else { Err(Error::Invalid { what: "denoiser".into(), faults }) }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Invalid {
+                what: "denoiser".into(),
+                faults,
+            })
+        }
     }
 }
 
@@ -102,10 +134,18 @@ impl Stage {
     fn new(params: &Params, c: &DenoiserConfig, inputs: usize, level: usize) -> Result<Self> {
         let width = c.widths[level];
         let attention = match c.attention.contains(&level) {
-            true => Some(AttentionBlock::new(&params.sub("attention"), width, c.groups, c.heads)?),
+            true => Some(AttentionBlock::new(
+                &params.sub("attention"),
+                width,
+                c.groups,
+                c.heads,
+            )?),
             false => None,
         };
-        Ok(Self { residual: ResidualBlock::new(&params.sub("residual"), inputs, width, c.groups, c.embedding)?, attention })
+        Ok(Self {
+            residual: ResidualBlock::new(&params.sub("residual"), inputs, width, c.groups, c.embedding)?,
+            attention,
+        })
     }
 
     fn forward(&self, x: &Tensor, embedding: &Tensor) -> Result<Tensor> {
@@ -146,14 +186,28 @@ impl UNet {
             let params = params.sub(format!("down{level}"));
             let mut stages = Vec::with_capacity(config.blocks);
             for i in 0..config.blocks {
-                stages.push(Stage::new(&params.sub(format!("stage{i}")), config, width, level)?);
+                stages.push(Stage::new(
+                    &params.sub(format!("stage{i}")),
+                    config,
+                    width,
+                    level,
+                )?);
                 width = config.widths[level];
                 skips.push(width);
             }
             let halve = match level + 1 < levels {
                 true => {
                     skips.push(width);
-                    Some(Conv2d::new(&params.sub("halve"), width, width, 3, Window { stride: 2, padding: 1 })?)
+                    Some(Conv2d::new(
+                        &params.sub("halve"),
+                        width,
+                        width,
+                        3,
+                        Window {
+                            stride: 2,
+                            padding: 1,
+                        },
+                    )?)
                 }
                 false => None,
             };
@@ -169,14 +223,25 @@ impl UNet {
             let mut stages = Vec::with_capacity(config.blocks + 1);
             for i in 0..=config.blocks {
                 let skip = skips.pop().unwrap_or(first);
-                stages.push(Stage::new(&params.sub(format!("stage{i}")), config, width + skip, level)?);
+                stages.push(Stage::new(
+                    &params.sub(format!("stage{i}")),
+                    config,
+                    width + skip,
+                    level,
+                )?);
                 width = config.widths[level];
             }
             let double = match level > 0 {
                 // Convolved before it is enlarged: a quarter of the work.
                 true => {
                     let finer = config.widths[level - 1];
-                    Some(Conv2d::new(&params.sub("double"), std::mem::replace(&mut width, finer), finer, 3, same)?)
+                    Some(Conv2d::new(
+                        &params.sub("double"),
+                        std::mem::replace(&mut width, finer),
+                        finer,
+                        3,
+                        same,
+                    )?)
                 }
                 false => None,
             };
@@ -184,7 +249,10 @@ impl UNet {
         }
         let e = config.embedding;
         Ok(Self {
-            time: (Linear::new(&params.sub("time0"), e, e)?, Linear::new(&params.sub("time1"), e, e)?),
+            time: (
+                Linear::new(&params.sub("time0"), e, e)?,
+                Linear::new(&params.sub("time1"), e, e)?,
+            ),
             prompt: Linear::new(&params.sub("prompt"), e, e)?,
             enter: Conv2d::new(&params.sub("enter"), channels + 1, first, 3, same)?,
             down,
@@ -209,7 +277,10 @@ impl UNet {
                 faults: vec!["expected a prompt embedding and a mask".into()],
             });
         };
-        let time = self.time.1.forward(&self.time.0.forward(&self.waves(t)?)?.silu()?)?;
+        let time = self
+            .time
+            .1
+            .forward(&self.time.0.forward(&self.waves(t)?)?.silu()?)?;
         let embedding = (time + self.prompt.forward(prompt)?)?.silu()?;
         let mut x = self.enter.forward(&concat_channels(x, mask)?)?;
         let mut skips = vec![x.clone()];

@@ -26,9 +26,12 @@ pub fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     let part = |i: usize| parts.narrow(1, i, 1)?.squeeze(1)?.contiguous();
     let (q, k, v) = (part(0)?, part(1)?, part(2)?);
     let scores = (q.transpose(2, 3)?.contiguous()?.matmul(&k)? / (d as f64).sqrt())?;
-    let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
+    let scores = scores
+        .broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?
+        .exp()?;
     let weights = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
-    v.matmul(&weights.transpose(2, 3)?.contiguous()?)?.reshape((b, c3 / 3, h, w))
+    v.matmul(&weights.transpose(2, 3)?.contiguous()?)?
+        .reshape((b, c3 / 3, h, w))
 }
 
 struct Attention {
@@ -69,14 +72,39 @@ fn transpose(x: &[f32], rows: usize, cols: usize, stride: usize, out_rows: usize
 }
 
 /// `C [m, n] = Aᵀ·B` for `A [depth, a_stride]`, `B [depth, b_stride]`; the strides are whole tiles.
-fn product(a: &[f32], a_stride: usize, b: &[f32], b_stride: usize, depth: usize, m: usize, c: &mut [f32], c_stride: usize) {
+fn product(
+    a: &[f32],
+    a_stride: usize,
+    b: &[f32],
+    b_stride: usize,
+    depth: usize,
+    m: usize,
+    c: &mut [f32],
+    c_stride: usize,
+) {
     let kernel = Kernel::get();
     let start = [0f32; 8];
-    let sum = Sum { rows: 1, cols: depth, a_row: 0, a_col: a_stride, b_row: 0, b_col: b_stride };
+    let sum = Sum {
+        rows: 1,
+        cols: depth,
+        a_row: 0,
+        a_col: a_stride,
+        b_row: 0,
+        b_col: b_stride,
+    };
     for left in (0..b_stride).step_by(kernel.n) {
         for top in (0..m).step_by(kernel.m) {
             let valid = (m - top, kernel.n);
-            kernel.tile(sum, &a[top..], &b[left..], &start, &mut c[top * c_stride + left..], c_stride, valid, false);
+            kernel.tile(
+                sum,
+                &a[top..],
+                &b[left..],
+                &start,
+                &mut c[top * c_stride + left..],
+                c_stride,
+                valid,
+                false,
+            );
         }
     }
 }
@@ -111,7 +139,15 @@ impl Head {
                 }
             },
         );
-        Self { d, n, wide, q, k, v, weights }
+        Self {
+            d,
+            n,
+            wide,
+            q,
+            k,
+            v,
+            weights,
+        }
     }
 
     /// Channels after padding, as the stride of a transposed operand.
@@ -125,7 +161,16 @@ impl Head {
 
     fn forward(&self, out: &mut [f32]) {
         let mut wide = vec![0f32; self.d * self.wide];
-        product(&self.flip(&self.v), self.tall(), &self.weights, self.wide, self.n, self.d, &mut wide, self.wide);
+        product(
+            &self.flip(&self.v),
+            self.tall(),
+            &self.weights,
+            self.wide,
+            self.n,
+            self.d,
+            &mut wide,
+            self.wide,
+        );
         narrow(&wide, self.wide, self.n, out);
     }
 
@@ -143,9 +188,15 @@ impl Head {
         let scale = 1.0 / (d as f32).sqrt();
         let mut dots = vec![0f32; wide];
         for (row, weights) in ds.chunks_exact(wide).zip(self.weights.chunks_exact(wide)).take(n) {
-            dots.iter_mut().zip(row.iter().zip(weights)).for_each(|(t, (a, b))| *t += a * b);
+            dots.iter_mut()
+                .zip(row.iter().zip(weights))
+                .for_each(|(t, (a, b))| *t += a * b);
         }
-        for (row, weights) in ds.chunks_exact_mut(wide).zip(self.weights.chunks_exact(wide)).take(n) {
+        for (row, weights) in ds
+            .chunks_exact_mut(wide)
+            .zip(self.weights.chunks_exact(wide))
+            .take(n)
+        {
             for ((v, p), t) in row.iter_mut().zip(weights).zip(&dots) {
                 *v = p * (*v - t) * scale;
             }
@@ -153,7 +204,16 @@ impl Head {
         product(&self.flip(&self.k), tall, &ds, wide, n, d, &mut result, wide);
         narrow(&result, wide, n, dq);
         let straight = transpose(&ds, n, n, wide, wide, wide);
-        product(&self.flip(&self.q), tall, &straight, wide, n, d, &mut result, wide);
+        product(
+            &self.flip(&self.q),
+            tall,
+            &straight,
+            wide,
+            n,
+            d,
+            &mut result,
+            wide,
+        );
         narrow(&result, wide, n, dk);
     }
 }
@@ -170,7 +230,9 @@ impl CustomOp1 for Attention {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let &[b, c3, h, w] = lx.dims() else { bail!("attention: input {:?}; expected 4 axes", lx.dims()) };
+        let &[b, c3, h, w] = lx.dims() else {
+            bail!("attention: input {:?}; expected 4 axes", lx.dims())
+        };
         let x = floats("attention", x, lx)?;
         let (c, n) = (c3 / 3, h * w);
         let d = c / self.heads;
@@ -197,17 +259,30 @@ impl CustomOp2 for AttentionGradient {
         "allpet-attention-gradient"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, g: &CpuStorage, lg: &Layout) -> Result<(CpuStorage, Shape)> {
-        let &[_, c3, h, w] = lx.dims() else { bail!("attention: input {:?}; expected 4 axes", lx.dims()) };
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        g: &CpuStorage,
+        lg: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let &[_, c3, h, w] = lx.dims() else {
+            bail!("attention: input {:?}; expected 4 axes", lx.dims())
+        };
         let (x, g) = (floats("attention", x, lx)?, floats("attention gradient", g, lg)?);
         let (c, n) = (c3 / 3, h * w);
         let d = c / self.heads;
         let mut out = vec![0f32; x.len()];
-        let samples = out.par_chunks_mut(c3 * n).zip(x.par_chunks(c3 * n).zip(g.par_chunks(c * n)));
+        let samples = out
+            .par_chunks_mut(c3 * n)
+            .zip(x.par_chunks(c3 * n).zip(g.par_chunks(c * n)));
         samples.for_each(|(out, (x, g))| {
             let (dq, rest) = out.split_at_mut(c * n);
             let (dk, dv) = rest.split_at_mut(c * n);
-            let heads = dq.par_chunks_mut(d * n).zip(dk.par_chunks_mut(d * n)).zip(dv.par_chunks_mut(d * n));
+            let heads = dq
+                .par_chunks_mut(d * n)
+                .zip(dk.par_chunks_mut(d * n))
+                .zip(dv.par_chunks_mut(d * n));
             heads.enumerate().for_each(|(head, ((dq, dk), dv))| {
                 Head::new(x, head, c, d, n).backward(&g[head * d * n..][..d * n], dq, dk, dv);
             });

@@ -26,11 +26,16 @@ pub struct Window {
 impl Window {
     /// Keeps the size for an odd kernel.
     pub fn same(kernel: usize) -> Self {
-        Self { stride: 1, padding: kernel / 2 }
+        Self {
+            stride: 1,
+            padding: kernel / 2,
+        }
     }
 
     fn output(self, size: usize, kernel: usize) -> Option<usize> {
-        (size + 2 * self.padding).checked_sub(kernel).map(|rest| rest / self.stride + 1)
+        (size + 2 * self.padding)
+            .checked_sub(kernel)
+            .map(|rest| rest / self.stride + 1)
     }
 }
 
@@ -40,7 +45,8 @@ impl Window {
 /// Shapes that do not fit; the message names both.
 pub fn conv2d(x: &Tensor, weight: &Tensor, bias: &Tensor, window: Window) -> Result<Tensor> {
     if x.device().is_cpu() {
-        x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Conv(window))
+        x.contiguous()?
+            .apply_op3(&weight.contiguous()?, &bias.contiguous()?, Conv(window))
     } else {
         let y = x.conv2d(weight, window.padding, window.stride, 1, 1)?;
         y.broadcast_add(&bias.reshape((1, (), 1, 1))?)
@@ -64,15 +70,35 @@ struct Sizes {
 impl Sizes {
     fn new(x: &[usize], weight: &[usize], window: Window) -> Result<Self> {
         let (&[batch, channels, height, width], &[c_out, c_in, kernel, kernel_w]) = (x, weight) else {
-            bail!("conv2d: input {x:?} and weight {weight:?}; expected [B, C_in, H, W] and [C_out, C_in, k, k]");
+            bail!(
+                "conv2d: input {x:?} and weight {weight:?}; expected [B, C_in, H, W] and [C_out, C_in, k, k]"
+            );
         };
         if channels != c_in || kernel != kernel_w || window.stride == 0 {
-            bail!("conv2d: input {x:?} does not fit weight {weight:?}, stride {}", window.stride);
+            bail!(
+                "conv2d: input {x:?} does not fit weight {weight:?}, stride {}",
+                window.stride
+            );
         }
-        let (Some(out_height), Some(out_width)) = (window.output(height, kernel), window.output(width, kernel)) else {
-            bail!("conv2d: input {x:?} is smaller than the kernel {weight:?} with padding {}", window.padding);
+        let (Some(out_height), Some(out_width)) =
+            (window.output(height, kernel), window.output(width, kernel))
+        else {
+            bail!(
+                "conv2d: input {x:?} is smaller than the kernel {weight:?} with padding {}",
+                window.padding
+            );
         };
-        Ok(Self { batch, c_in, c_out, kernel, height, width, out_height, out_width, window })
+        Ok(Self {
+            batch,
+            c_in,
+            c_out,
+            kernel,
+            height,
+            width,
+            out_height,
+            out_width,
+            window,
+        })
     }
 }
 
@@ -85,7 +111,14 @@ struct Planes {
 
 impl Planes {
     /// Planes `[c, h, w]` spread out by `spread` (zeros between), with `before` zeros in front and `after` behind.
-    fn padded(x: &[f32], channels: usize, size: (usize, usize), spread: usize, before: usize, after: (usize, usize)) -> Self {
+    fn padded(
+        x: &[f32],
+        channels: usize,
+        size: (usize, usize),
+        spread: usize,
+        before: usize,
+        after: (usize, usize),
+    ) -> Self {
         let (h, w) = size;
         let height = before + (h - 1) * spread + 1 + after.0;
         let width = before + (w - 1) * spread + 1 + after.1;
@@ -140,7 +173,14 @@ fn windows_product(
     let n = kernel.n;
     panel.clear();
     panel.resize(depth * n, 0.0);
-    let sum = Sum { rows: 1, cols: depth, a_row: 0, a_col: kernel.m, b_row: 0, b_col: n };
+    let sum = Sum {
+        rows: 1,
+        cols: depth,
+        a_row: 0,
+        a_col: kernel.m,
+        b_row: 0,
+        b_col: n,
+    };
     for first in (0..pixels).step_by(n) {
         let count = n.min(pixels - first);
         // Runs of pixels that stay in one image row: offset in the panel, start in the plane, length.
@@ -149,7 +189,11 @@ fn windows_product(
             let (row, col) = ((first + at) / width, (first + at) % width);
             let run = (width - col).min(count - at);
             let mut k = 0;
-            for plane in planes.data.chunks_exact(planes.height * planes.width).take(channels) {
+            for plane in planes
+                .data
+                .chunks_exact(planes.height * planes.width)
+                .take(channels)
+            {
                 for tap_row in 0..taps {
                     let line = &plane[(row * stride + tap_row) * planes.width + col * stride..];
                     for tap_col in 0..taps {
@@ -164,7 +208,16 @@ fn windows_product(
         for (block, weights) in packed.chunks_exact(kernel.m * depth).enumerate() {
             let top = block * kernel.m;
             let valid = (rows - top, count);
-            kernel.tile(sum, weights, panel, &start[top..], &mut out[top * pixels + first..], pixels, valid, false);
+            kernel.tile(
+                sum,
+                weights,
+                panel,
+                &start[top..],
+                &mut out[top * pixels + first..],
+                pixels,
+                valid,
+                false,
+            );
         }
     }
 }
@@ -203,9 +256,18 @@ impl CustomOp3 for Conv {
         lb: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let s = Sizes::new(lx.dims(), lw.dims(), self.0)?;
-        let (x, w, b) = (floats("conv2d", x, lx)?, floats("conv2d", w, lw)?, floats("conv2d", b, lb)?);
+        let (x, w, b) = (
+            floats("conv2d", x, lx)?,
+            floats("conv2d", w, lw)?,
+            floats("conv2d", b, lb)?,
+        );
         if b.len() != s.c_out {
-            bail!("conv2d: bias of {} values; the weight {:?} has {} outputs", b.len(), lw.dims(), s.c_out);
+            bail!(
+                "conv2d: bias of {} values; the weight {:?} has {} outputs",
+                b.len(),
+                lw.dims(),
+                s.c_out
+            );
         }
         let kernel = Kernel::get();
         let depth = s.c_in * s.kernel * s.kernel;
@@ -215,17 +277,29 @@ impl CustomOp3 for Conv {
         let pixels = s.out_height * s.out_width;
         let mut out = vec![0f32; s.batch * s.c_out * pixels];
         let pad = s.window.padding;
-        out.par_chunks_mut(s.c_out * pixels).zip(x.par_chunks(s.c_in * s.height * s.width)).for_each_init(
-            Vec::new,
-            |panel, (out, x)| {
+        out.par_chunks_mut(s.c_out * pixels)
+            .zip(x.par_chunks(s.c_in * s.height * s.width))
+            .for_each_init(Vec::new, |panel, (out, x)| {
                 let planes = Planes::padded(x, s.c_in, (s.height, s.width), 1, pad, (pad, pad));
                 let size = (s.out_height, s.out_width);
                 windows_product(
-                    kernel, &packed, s.c_out, s.kernel, &planes, s.c_in, size, s.window.stride, &start, out, panel,
+                    kernel,
+                    &packed,
+                    s.c_out,
+                    s.kernel,
+                    &planes,
+                    s.c_in,
+                    size,
+                    s.window.stride,
+                    &start,
+                    out,
+                    panel,
                 );
-            },
-        );
-        Ok((CpuStorage::F32(out), Shape::from((s.batch, s.c_out, s.out_height, s.out_width))))
+            });
+        Ok((
+            CpuStorage::F32(out),
+            Shape::from((s.batch, s.c_out, s.out_height, s.out_width)),
+        ))
     }
 
     fn bwd(
@@ -239,11 +313,24 @@ impl CustomOp3 for Conv {
         let (x, w, grad) = (x.contiguous()?, w.contiguous()?, grad.contiguous()?);
         let (_, _, height, width) = x.dims4()?;
         let dx = match x.track_op() {
-            true => Some(grad.apply_op2_no_bwd(&w, &ConvInputGradient { window: self.0, height, width })?),
+            true => Some(grad.apply_op2_no_bwd(
+                &w,
+                &ConvInputGradient {
+                    window: self.0,
+                    height,
+                    width,
+                },
+            )?),
             false => None,
         };
         let dw = match w.track_op() {
-            true => Some(x.apply_op2_no_bwd(&grad, &ConvWeightGradient { window: self.0, kernel: w.dims()[2] })?),
+            true => Some(x.apply_op2_no_bwd(
+                &grad,
+                &ConvWeightGradient {
+                    window: self.0,
+                    kernel: w.dims()[2],
+                },
+            )?),
             false => None,
         };
         let db = match b.track_op() {
@@ -266,11 +353,24 @@ impl CustomOp2 for ConvInputGradient {
         "allpet-conv2d-dx"
     }
 
-    fn cpu_fwd(&self, g: &CpuStorage, lg: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
-        let &[batch, c_out, ..] = lg.dims() else { bail!("conv2d gradient of shape {:?}; expected 4 axes", lg.dims()) };
-        let &[_, c_in, ..] = lw.dims() else { bail!("conv2d weight of shape {:?}; expected 4 axes", lw.dims()) };
+    fn cpu_fwd(
+        &self,
+        g: &CpuStorage,
+        lg: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let &[batch, c_out, ..] = lg.dims() else {
+            bail!("conv2d gradient of shape {:?}; expected 4 axes", lg.dims())
+        };
+        let &[_, c_in, ..] = lw.dims() else {
+            bail!("conv2d weight of shape {:?}; expected 4 axes", lw.dims())
+        };
         let s = Sizes::new(&[batch, c_in, self.height, self.width], lw.dims(), self.window)?;
-        let (g, w) = (floats("conv2d gradient", g, lg)?, floats("conv2d gradient", w, lw)?);
+        let (g, w) = (
+            floats("conv2d gradient", g, lg)?,
+            floats("conv2d gradient", w, lw)?,
+        );
         let (kernel, taps) = (Kernel::get(), s.kernel);
         // Row = input channel, k = (output channel, flipped tap).
         let packed = pack_weights(c_in, c_out * taps * taps, kernel.m, |row, k| {
@@ -279,21 +379,37 @@ impl CustomOp2 for ConvInputGradient {
         });
         let start = vec![0f32; c_in.div_ceil(kernel.m) * kernel.m];
         if taps <= s.window.padding {
-            bail!("conv2d gradient: padding {} needs a kernel larger than {taps}", s.window.padding);
+            bail!(
+                "conv2d gradient: padding {} needs a kernel larger than {taps}",
+                s.window.padding
+            );
         }
         let before = taps - 1 - s.window.padding;
-        let behind = |size: usize, out: usize| (size + taps - 1).saturating_sub(before + (out - 1) * s.window.stride + 1);
+        let behind = |size: usize, out: usize| {
+            (size + taps - 1).saturating_sub(before + (out - 1) * s.window.stride + 1)
+        };
         let after = (behind(s.height, s.out_height), behind(s.width, s.out_width));
         let mut out = vec![0f32; batch * c_in * s.height * s.width];
-        out.par_chunks_mut(c_in * s.height * s.width).zip(g.par_chunks(c_out * s.out_height * s.out_width)).for_each_init(
-            Vec::new,
-            |panel, (out, g)| {
-                let planes = Planes::padded(g, c_out, (s.out_height, s.out_width), s.window.stride, before, after);
+        out.par_chunks_mut(c_in * s.height * s.width)
+            .zip(g.par_chunks(c_out * s.out_height * s.out_width))
+            .for_each_init(Vec::new, |panel, (out, g)| {
+                let planes = Planes::padded(
+                    g,
+                    c_out,
+                    (s.out_height, s.out_width),
+                    s.window.stride,
+                    before,
+                    after,
+                );
                 let size = (s.height, s.width);
-                windows_product(kernel, &packed, c_in, taps, &planes, c_out, size, 1, &start, out, panel);
-            },
-        );
-        Ok((CpuStorage::F32(out), Shape::from((batch, c_in, s.height, s.width))))
+                windows_product(
+                    kernel, &packed, c_in, taps, &planes, c_out, size, 1, &start, out, panel,
+                );
+            });
+        Ok((
+            CpuStorage::F32(out),
+            Shape::from((batch, c_in, s.height, s.width)),
+        ))
     }
 }
 
@@ -311,11 +427,24 @@ impl CustomOp2 for ConvWeightGradient {
         "allpet-conv2d-dw"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, g: &CpuStorage, lg: &Layout) -> Result<(CpuStorage, Shape)> {
-        let &[_, c_in, ..] = lx.dims() else { bail!("conv2d input of shape {:?}; expected 4 axes", lx.dims()) };
-        let &[_, c_out, ..] = lg.dims() else { bail!("conv2d gradient of shape {:?}; expected 4 axes", lg.dims()) };
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        g: &CpuStorage,
+        lg: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let &[_, c_in, ..] = lx.dims() else {
+            bail!("conv2d input of shape {:?}; expected 4 axes", lx.dims())
+        };
+        let &[_, c_out, ..] = lg.dims() else {
+            bail!("conv2d gradient of shape {:?}; expected 4 axes", lg.dims())
+        };
         let s = Sizes::new(lx.dims(), &[c_out, c_in, self.kernel, self.kernel], self.window)?;
-        let (x, g) = (floats("conv2d gradient", x, lx)?, floats("conv2d gradient", g, lg)?);
+        let (x, g) = (
+            floats("conv2d gradient", x, lx)?,
+            floats("conv2d gradient", g, lg)?,
+        );
         let (x_size, g_size) = (c_in * s.height * s.width, c_out * s.out_height * s.out_width);
         let taps = s.kernel * s.kernel;
         let per_group = s.batch.div_ceil(GROUPS).max(1);
@@ -335,7 +464,10 @@ impl CustomOp2 for ConvWeightGradient {
                 out[pair * taps + tap] = *value;
             }
         }
-        Ok((CpuStorage::F32(out), Shape::from((c_out, c_in, s.kernel, s.kernel))))
+        Ok((
+            CpuStorage::F32(out),
+            Shape::from((c_out, c_in, s.kernel, s.kernel)),
+        ))
     }
 }
 
@@ -359,8 +491,18 @@ fn weight_gradient_of_group(s: &Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
         b_row: stride * padded_w * b_step,
         b_col: stride * b_step,
     };
-    for (x, g) in x.chunks(s.c_in * s.height * s.width).zip(g.chunks(s.c_out * s.out_height * s.out_width)) {
-        channels_innermost(g, s.c_out, (s.out_height, s.out_width), &mut a, a_step, (0, s.out_width));
+    for (x, g) in x
+        .chunks(s.c_in * s.height * s.width)
+        .zip(g.chunks(s.c_out * s.out_height * s.out_width))
+    {
+        channels_innermost(
+            g,
+            s.c_out,
+            (s.out_height, s.out_width),
+            &mut a,
+            a_step,
+            (0, s.out_width),
+        );
         channels_innermost(x, s.c_in, (s.height, s.width), &mut b, b_step, (pad, padded_w));
         for tap in 0..s.kernel * s.kernel {
             let shift = ((tap / s.kernel) * padded_w + tap % s.kernel) * b_step;
@@ -369,7 +511,16 @@ fn weight_gradient_of_group(s: &Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
                 for outer in (0..s.c_out).step_by(m) {
                     let valid = (s.c_out - outer, s.c_in - inner);
                     let c = &mut plane[outer * s.c_in + inner..];
-                    kernel.tile(sum, &a[outer..], &b[shift + inner..], &start, c, s.c_in, valid, true);
+                    kernel.tile(
+                        sum,
+                        &a[outer..],
+                        &b[shift + inner..],
+                        &start,
+                        c,
+                        s.c_in,
+                        valid,
+                        true,
+                    );
                 }
             }
         }
@@ -378,7 +529,14 @@ fn weight_gradient_of_group(s: &Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
 }
 
 /// `[c, h, w]` → `[h + pad, w + pad, step]` with channels innermost; the border and the channels beyond `c` stay zero.
-fn channels_innermost(x: &[f32], channels: usize, size: (usize, usize), out: &mut [f32], step: usize, at: (usize, usize)) {
+fn channels_innermost(
+    x: &[f32],
+    channels: usize,
+    size: (usize, usize),
+    out: &mut [f32],
+    step: usize,
+    at: (usize, usize),
+) {
     const BLOCK: usize = 8;
     let (height, width) = size;
     let (pad, out_width) = at;
@@ -405,13 +563,17 @@ impl CustomOp1 for ChannelSums {
     }
 
     fn cpu_fwd(&self, g: &CpuStorage, lg: &Layout) -> Result<(CpuStorage, Shape)> {
-        let &[_, channels, h, w] = lg.dims() else { bail!("bias gradient of shape {:?}; expected 4 axes", lg.dims()) };
+        let &[_, channels, h, w] = lg.dims() else {
+            bail!("bias gradient of shape {:?}; expected 4 axes", lg.dims())
+        };
         let g = floats("bias gradient", g, lg)?;
         let sums: Vec<f32> = (0..channels)
             .into_par_iter()
             .map(|channel| {
                 let planes = g.chunks_exact(h * w).skip(channel).step_by(channels);
-                planes.map(|plane| f64::from(crate::elementwise::sum(plane))).sum::<f64>() as f32
+                planes
+                    .map(|plane| f64::from(crate::elementwise::sum(plane)))
+                    .sum::<f64>() as f32
             })
             .collect();
         Ok((CpuStorage::F32(sums), Shape::from(channels)))

@@ -7,6 +7,9 @@ pub(crate) fn floats<'a>(what: &str, storage: &'a CpuStorage, layout: &Layout) -
     let all = storage.as_slice::<f32>()?;
     match layout.contiguous_offsets() {
         Some((from, to)) => Ok(&all[from..to]),
-        None => bail!("{what}: expected a contiguous tensor, got strides {:?}", layout.stride()),
+        None => bail!(
+            "{what}: expected a contiguous tensor, got strides {:?}",
+            layout.stride()
+        ),
     }
 }

@@ -41,5 +41,8 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 fn example(names: &[String]) -> String {
-    names.first().map(|n| format!(" (for example `{n}`)")).unwrap_or_default()
+    names
+        .first()
+        .map(|n| format!(" (for example `{n}`)"))
+        .unwrap_or_default()
 }

@@ -117,7 +117,11 @@ pub(crate) struct Sum {
 impl Sum {
     /// Index of the last float that a vector of `width` starts reaching, plus one.
     fn reach(rows: usize, cols: usize, row: usize, col: usize, width: usize) -> usize {
-        if rows == 0 || cols == 0 { 0 } else { (rows - 1) * row + (cols - 1) * col + width }
+        if rows == 0 || cols == 0 {
+            0
+        } else {
+            (rows - 1) * row + (cols - 1) * col + width
+        }
     }
 }
 
@@ -154,13 +158,25 @@ impl Kernel {
         #[cfg(target_arch = "x86_64")]
         {
             if std::arch::is_x86_feature_detected!("avx512f") {
-                found.push(Self { m: 8, n: 32, set: InstructionSet::Avx512 });
+                found.push(Self {
+                    m: 8,
+                    n: 32,
+                    set: InstructionSet::Avx512,
+                });
             }
             if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-                found.push(Self { m: 4, n: 16, set: InstructionSet::Avx2 });
+                found.push(Self {
+                    m: 4,
+                    n: 16,
+                    set: InstructionSet::Avx2,
+                });
             }
         }
-        found.push(Self { m: 4, n: 8, set: InstructionSet::Portable });
+        found.push(Self {
+            m: 4,
+            n: 8,
+            set: InstructionSet::Portable,
+        });
         found
     }
 
@@ -180,8 +196,14 @@ impl Kernel {
         valid: (usize, usize),
         accumulate: bool,
     ) {
-        assert!(a.len() >= Sum::reach(sum.rows, sum.cols, sum.a_row, sum.a_col, self.m), "A too short for its tile");
-        assert!(b.len() >= Sum::reach(sum.rows, sum.cols, sum.b_row, sum.b_col, self.n), "B too short for its tile");
+        assert!(
+            a.len() >= Sum::reach(sum.rows, sum.cols, sum.a_row, sum.a_col, self.m),
+            "A too short for its tile"
+        );
+        assert!(
+            b.len() >= Sum::reach(sum.rows, sum.cols, sum.b_row, sum.b_col, self.n),
+            "B too short for its tile"
+        );
         assert!(start.len() >= self.m, "one start value a row");
         let (rows, cols) = (valid.0.min(self.m), valid.1.min(self.n));
         if rows == 0 || cols == 0 {
@@ -190,11 +212,31 @@ impl Kernel {
         assert!(c.len() >= (rows - 1) * c_row + cols, "C too short for its tile");
         if (rows, cols) == (self.m, self.n) {
             // SAFETY: the lengths were checked above, and `set` was chosen by detection.
-            unsafe { self.run(sum, a.as_ptr(), b.as_ptr(), start.as_ptr(), c.as_mut_ptr(), c_row, accumulate) }
+            unsafe {
+                self.run(
+                    sum,
+                    a.as_ptr(),
+                    b.as_ptr(),
+                    start.as_ptr(),
+                    c.as_mut_ptr(),
+                    c_row,
+                    accumulate,
+                )
+            }
         } else {
             let mut whole = [0f32; LARGEST];
             // SAFETY: as above; `whole` holds the largest tile.
-            unsafe { self.run(sum, a.as_ptr(), b.as_ptr(), start.as_ptr(), whole.as_mut_ptr(), self.n, false) }
+            unsafe {
+                self.run(
+                    sum,
+                    a.as_ptr(),
+                    b.as_ptr(),
+                    start.as_ptr(),
+                    whole.as_mut_ptr(),
+                    self.n,
+                    false,
+                )
+            }
             for (to, from) in c.chunks_mut(c_row).zip(whole.chunks(self.n)).take(rows) {
                 for (to, from) in to.iter_mut().zip(from).take(cols) {
                     *to = if accumulate { *to + from } else { *from };
@@ -204,7 +246,16 @@ impl Kernel {
     }
 
     #[allow(clippy::too_many_arguments)]
-    unsafe fn run(self, s: Sum, a: *const f32, b: *const f32, start: *const f32, c: *mut f32, c_row: usize, add: bool) {
+    unsafe fn run(
+        self,
+        s: Sum,
+        a: *const f32,
+        b: *const f32,
+        start: *const f32,
+        c: *mut f32,
+        c_row: usize,
+        add: bool,
+    ) {
         // SAFETY: the caller's promise, passed on.
         unsafe {
             match self.set {
@@ -220,14 +271,30 @@ impl Kernel {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn tile_avx512(s: Sum, a: *const f32, b: *const f32, start: *const f32, c: *mut f32, c_row: usize, add: bool) {
+unsafe fn tile_avx512(
+    s: Sum,
+    a: *const f32,
+    b: *const f32,
+    start: *const f32,
+    c: *mut f32,
+    c_row: usize,
+    add: bool,
+) {
     // SAFETY: the caller's promise, passed on.
     unsafe { tile::<std::arch::x86_64::__m512, 8, 2>(s, a, b, start, c, c_row, add) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile_avx2(s: Sum, a: *const f32, b: *const f32, start: *const f32, c: *mut f32, c_row: usize, add: bool) {
+unsafe fn tile_avx2(
+    s: Sum,
+    a: *const f32,
+    b: *const f32,
+    start: *const f32,
+    c: *mut f32,
+    c_row: usize,
+    add: bool,
+) {
     // SAFETY: the caller's promise, passed on.
     unsafe { tile::<std::arch::x86_64::__m256, 4, 2>(s, a, b, start, c, c_row, add) }
 }
@@ -301,7 +368,8 @@ pub(crate) fn vectorised<R>(body: impl FnOnce() -> R) -> R {
                 && std::arch::is_x86_feature_detected!("avx512vl")
                 && std::arch::is_x86_feature_detected!("avx512dq")
                 && std::arch::is_x86_feature_detected!("avx512bw");
-            let middle = std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
+            let middle =
+                std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
             has(wide && middle, 2).max(has(middle, 1))
         });
         match level {
@@ -323,7 +391,14 @@ mod tests {
     fn every_instruction_set_computes_the_sum() {
         for kernel in Kernel::all() {
             let (m, n) = (kernel.m, kernel.n);
-            let sum = Sum { rows: 3, cols: 5, a_row: 5 * m, a_col: m, b_row: 7 * n, b_col: n };
+            let sum = Sum {
+                rows: 3,
+                cols: 5,
+                a_row: 5 * m,
+                a_col: m,
+                b_row: 7 * n,
+                b_col: n,
+            };
             let a: Vec<f32> = (0..15 * m).map(|i| ((i * 7) % 11) as f32 - 5.0).collect();
             let b: Vec<f32> = (0..21 * n).map(|i| ((i * 5) % 13) as f32 - 6.0).collect();
             let start: Vec<f32> = (0..m).map(|i| i as f32).collect();

@@ -13,12 +13,33 @@ pub struct Conv2d {
 
 impl Conv2d {
     /// `k × k` weights from `inputs` to `outputs` channels, started for a following SiLU.
-    pub fn new(params: &Params, inputs: usize, outputs: usize, kernel: usize, window: Window) -> Result<Self> {
-        Self::with_init(params, inputs, outputs, kernel, window, Init::LeCun { fan_in: inputs * kernel * kernel })
+    pub fn new(
+        params: &Params,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+        window: Window,
+    ) -> Result<Self> {
+        Self::with_init(
+            params,
+            inputs,
+            outputs,
+            kernel,
+            window,
+            Init::LeCun {
+                fan_in: inputs * kernel * kernel,
+            },
+        )
     }
 
     /// The same, starting at zero: the last layer of a residual branch or of a network.
-    pub fn zeroed(params: &Params, inputs: usize, outputs: usize, kernel: usize, window: Window) -> Result<Self> {
+    pub fn zeroed(
+        params: &Params,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+        window: Window,
+    ) -> Result<Self> {
         Self::with_init(params, inputs, outputs, kernel, window, Init::Zeros)
     }
 
@@ -32,10 +53,21 @@ impl Conv2d {
     ) -> Result<Self> {
         let (inputs, outputs, kernel) = shape;
         let weight = params.get_from((outputs, inputs, kernel, kernel), "weight", || weight)?;
-        Ok(Self { weight, bias: params.get_from(outputs, "bias", || bias)?, window })
+        Ok(Self {
+            weight,
+            bias: params.get_from(outputs, "bias", || bias)?,
+            window,
+        })
     }
 
-    fn with_init(p: &Params, inputs: usize, outputs: usize, kernel: usize, window: Window, init: Init) -> Result<Self> {
+    fn with_init(
+        p: &Params,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+        window: Window,
+        init: Init,
+    ) -> Result<Self> {
         if inputs == 0 || outputs == 0 || kernel == 0 {
             return Err(Error::Setting {
                 what: "convolution".into(),
@@ -44,7 +76,11 @@ impl Conv2d {
             });
         }
         let weight = p.get((outputs, inputs, kernel, kernel), "weight", init)?;
-        Ok(Self { weight, bias: p.get(outputs, "bias", Init::Zeros)?, window })
+        Ok(Self {
+            weight,
+            bias: p.get(outputs, "bias", Init::Zeros)?,
+            window,
+        })
     }
 
     /// `[B, C_in, H, W]` → `[B, C_out, H', W']`.
@@ -64,13 +100,19 @@ impl Linear {
     /// From `inputs` to `outputs` features.
     pub fn new(params: &Params, inputs: usize, outputs: usize) -> Result<Self> {
         let weight = params.get((outputs, inputs), "weight", Init::LeCun { fan_in: inputs })?;
-        Ok(Self { weight, bias: params.get(outputs, "bias", Init::Zeros)? })
+        Ok(Self {
+            weight,
+            bias: params.get(outputs, "bias", Init::Zeros)?,
+        })
     }
 
     /// The same, starting at zero.
     pub fn zeroed(params: &Params, inputs: usize, outputs: usize) -> Result<Self> {
         let weight = params.get((outputs, inputs), "weight", Init::Zeros)?;
-        Ok(Self { weight, bias: params.get(outputs, "bias", Init::Zeros)? })
+        Ok(Self {
+            weight,
+            bias: params.get(outputs, "bias", Init::Zeros)?,
+        })
     }
 
     /// `[B, in]` → `[B, out]`.
@@ -102,7 +144,12 @@ impl GroupNorm {
             });
         }
         let scale = params.get(channels, "scale", Init::Ones)?;
-        Ok(Self { scale, shift: params.get(channels, "shift", Init::Zeros)?, groups, silu })
+        Ok(Self {
+            scale,
+            shift: params.get(channels, "shift", Init::Zeros)?,
+            groups,
+            silu,
+        })
     }
 
     /// `[B, C, H, W]` → the same shape.
@@ -169,14 +216,26 @@ pub struct ResidualBlock {
 
 impl ResidualBlock {
     /// From `inputs` to `outputs` channels; `embedding` is the width of the conditioning vector, 0 for none.
-    pub fn new(params: &Params, inputs: usize, outputs: usize, groups: usize, embedding: usize) -> Result<Self> {
+    pub fn new(
+        params: &Params,
+        inputs: usize,
+        outputs: usize,
+        groups: usize,
+        embedding: usize,
+    ) -> Result<Self> {
         let film = match embedding {
             0 => None,
             width => Some(Linear::zeroed(&params.sub("film"), width, 2 * outputs)?),
         };
         let skip = match inputs == outputs {
             true => None,
-            false => Some(Conv2d::new(&params.sub("skip"), inputs, outputs, 1, Window::same(1))?),
+            false => Some(Conv2d::new(
+                &params.sub("skip"),
+                inputs,
+                outputs,
+                1,
+                Window::same(1),
+            )?),
         };
         Ok(Self {
             norm_in: GroupNorm::new(&params.sub("norm_in"), inputs, groups, true)?,
@@ -200,8 +259,16 @@ impl ResidualBlock {
             (built, _) => {
                 return Err(Error::Setting {
                     what: "residual block".into(),
-                    expected: if built.is_some() { "an embedding".into() } else { "no embedding".into() },
-                    got: if built.is_some() { "none".into() } else { "one".into() },
+                    expected: if built.is_some() {
+                        "an embedding".into()
+                    } else {
+                        "no embedding".into()
+                    },
+                    got: if built.is_some() {
+                        "none".into()
+                    } else {
+                        "one".into()
+                    },
                 });
             }
         };

@@ -10,7 +10,8 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 /// Shapes that do not fit; the message names them.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() {
-        x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear)
+        x.contiguous()?
+            .apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear)
     } else {
         x.matmul(&weight.t()?)?.broadcast_add(bias)
     }
@@ -33,17 +34,38 @@ impl CustomOp3 for Linear {
         lb: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (&[batch, inputs], &[outputs, depth]) = (lx.dims(), lw.dims()) else {
-            bail!("linear: input {:?} and weight {:?}; expected [B, in] and [out, in]", lx.dims(), lw.dims());
+            bail!(
+                "linear: input {:?} and weight {:?}; expected [B, in] and [out, in]",
+                lx.dims(),
+                lw.dims()
+            );
         };
         if inputs != depth || lb.dims() != [outputs] {
-            bail!("linear: input {:?}, weight {:?}, bias {:?} do not fit", lx.dims(), lw.dims(), lb.dims());
+            bail!(
+                "linear: input {:?}, weight {:?}, bias {:?} do not fit",
+                lx.dims(),
+                lw.dims(),
+                lb.dims()
+            );
         }
-        let (x, w, b) = (floats("linear", x, lx)?, floats("linear", w, lw)?, floats("linear", b, lb)?);
+        let (x, w, b) = (
+            floats("linear", x, lx)?,
+            floats("linear", w, lw)?,
+            floats("linear", b, lb)?,
+        );
         let kernel = Kernel::get();
         let (m, n) = (kernel.m, kernel.n);
         let mut out = vec![0f32; batch * outputs];
-        let (mut rows, mut panel, mut tile) = (vec![0f32; depth * m], vec![0f32; depth * n], vec![0f32; m * n]);
-        let sum = Sum { rows: 1, cols: depth, a_row: 0, a_col: m, b_row: 0, b_col: n };
+        let (mut rows, mut panel, mut tile) =
+            (vec![0f32; depth * m], vec![0f32; depth * n], vec![0f32; m * n]);
+        let sum = Sum {
+            rows: 1,
+            cols: depth,
+            a_row: 0,
+            a_col: m,
+            b_row: 0,
+            b_col: n,
+        };
         for first in (0..batch).step_by(n) {
             let samples = n.min(batch - first);
             panel.fill(0.0);
@@ -77,6 +99,10 @@ impl CustomOp3 for Linear {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(grad.matmul(w)?), Some(grad.t()?.contiguous()?.matmul(x)?), Some(grad.sum(0)?)))
+        Ok((
+            Some(grad.matmul(w)?),
+            Some(grad.t()?.contiguous()?.matmul(x)?),
+            Some(grad.sum(0)?),
+        ))
     }
 }

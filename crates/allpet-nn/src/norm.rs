@@ -21,13 +21,21 @@ pub fn group_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, groups: usize, sil
         bail!("group norm: {groups} groups do not divide {c} channels");
     }
     if x.device().is_cpu() {
-        return x.contiguous()?.apply_op3(&scale.contiguous()?, &shift.contiguous()?, GroupNorm { groups, silu });
+        return x.contiguous()?.apply_op3(
+            &scale.contiguous()?,
+            &shift.contiguous()?,
+            GroupNorm { groups, silu },
+        );
     }
     let flat = x.reshape((b, groups, ()))?;
     let centred = flat.broadcast_sub(&flat.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-    let hat = centred.broadcast_div(&(variance + EPSILON)?.sqrt()?)?.reshape((b, c, h, w))?;
-    let y = hat.broadcast_mul(&scale.reshape((b, c, 1, 1))?)?.broadcast_add(&shift.reshape((b, c, 1, 1))?)?;
+    let hat = centred
+        .broadcast_div(&(variance + EPSILON)?.sqrt()?)?
+        .reshape((b, c, h, w))?;
+    let y = hat
+        .broadcast_mul(&scale.reshape((b, c, 1, 1))?)?
+        .broadcast_add(&shift.reshape((b, c, 1, 1))?)?;
     if silu { y.silu() } else { Ok(y) }
 }
 
@@ -44,11 +52,17 @@ struct Sizes {
 
 impl GroupNorm {
     fn sizes(&self, x: &[usize], scale: &[usize], shift: &[usize]) -> Result<Sizes> {
-        let &[b, c, h, w] = x else { bail!("group norm: input {x:?}; expected [B, C, H, W]") };
+        let &[b, c, h, w] = x else {
+            bail!("group norm: input {x:?}; expected [B, C, H, W]")
+        };
         if scale != [b, c] || shift != [b, c] {
             bail!("group norm: scale {scale:?} and shift {shift:?}; expected [{b}, {c}] for input {x:?}");
         }
-        Ok(Sizes { channels: c, per_group: c / self.groups, pixels: h * w })
+        Ok(Sizes {
+            channels: c,
+            per_group: c / self.groups,
+            pixels: h * w,
+        })
     }
 }
 
@@ -76,34 +90,44 @@ impl CustomOp3 for GroupNorm {
         lt: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let s = self.sizes(lx.dims(), ls.dims(), lt.dims())?;
-        let (x, scale, shift) =
-            (floats("group norm", x, lx)?, floats("group norm", scale, ls)?, floats("group norm", shift, lt)?);
+        let (x, scale, shift) = (
+            floats("group norm", x, lx)?,
+            floats("group norm", scale, ls)?,
+            floats("group norm", shift, lt)?,
+        );
         let mut out = vec![0f32; x.len()];
         let group = s.per_group * s.pixels;
-        out.par_chunks_mut(group).zip(x.par_chunks(group)).enumerate().for_each(|(index, (out, x))| {
-            let first = index / self.groups * s.channels + index % self.groups * s.per_group;
-            let affine = &scale[first..][..s.per_group];
-            let offset = &shift[first..][..s.per_group];
-            vectorised(
-                #[inline(always)]
-                || {
-                    let (mean, inverse) = moments(x);
-                    for (c, (out, x)) in out.chunks_exact_mut(s.pixels).zip(x.chunks_exact(s.pixels)).enumerate() {
-                        let (a, b) = (affine[c] * inverse, offset[c] - affine[c] * inverse * mean);
-                        if self.silu {
-                            for (y, x) in out.iter_mut().zip(x) {
-                                let u = a * x + b;
-                                *y = u * sigmoid(u);
-                            }
-                        } else {
-                            for (y, x) in out.iter_mut().zip(x) {
-                                *y = a * x + b;
+        out.par_chunks_mut(group)
+            .zip(x.par_chunks(group))
+            .enumerate()
+            .for_each(|(index, (out, x))| {
+                let first = index / self.groups * s.channels + index % self.groups * s.per_group;
+                let affine = &scale[first..][..s.per_group];
+                let offset = &shift[first..][..s.per_group];
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let (mean, inverse) = moments(x);
+                        for (c, (out, x)) in out
+                            .chunks_exact_mut(s.pixels)
+                            .zip(x.chunks_exact(s.pixels))
+                            .enumerate()
+                        {
+                            let (a, b) = (affine[c] * inverse, offset[c] - affine[c] * inverse * mean);
+                            if self.silu {
+                                for (y, x) in out.iter_mut().zip(x) {
+                                    let u = a * x + b;
+                                    *y = u * sigmoid(u);
+                                }
+                            } else {
+                                for (y, x) in out.iter_mut().zip(x) {
+                                    *y = a * x + b;
+                                }
                             }
                         }
-                    }
-                },
-            );
-        });
+                    },
+                );
+            });
         Ok((CpuStorage::F32(out), lx.shape().clone()))
     }
 
@@ -118,8 +142,13 @@ impl CustomOp3 for GroupNorm {
         let (b, c, h, w) = x.dims4()?;
         // One operator has one result, so dx comes back with the two small gradients behind it.
         let both = Tensor::stack(&[scale, shift], 0)?.contiguous()?;
-        let op = GroupNormGradient(Self { groups: self.groups, silu: self.silu });
-        let all = x.contiguous()?.apply_op3_no_bwd(&both, &grad.contiguous()?, &op)?;
+        let op = GroupNormGradient(Self {
+            groups: self.groups,
+            silu: self.silu,
+        });
+        let all = x
+            .contiguous()?
+            .apply_op3_no_bwd(&both, &grad.contiguous()?, &op)?;
         let image = b * c * h * w;
         let dx = all.narrow(0, 0, image)?.reshape((b, c, h, w))?;
         let dscale = all.narrow(0, image, b * c)?.reshape((b, c))?;
@@ -163,7 +192,18 @@ impl CustomOp3 for GroupNormGradient {
                 let (affine, offset) = (&scale[first..][..s.per_group], &shift[first..][..s.per_group]);
                 vectorised(
                     #[inline(always)]
-                    || group_gradient(x, grad, (affine, offset), s.pixels, self.0.silu, dx, dscale, dshift),
+                    || {
+                        group_gradient(
+                            x,
+                            grad,
+                            (affine, offset),
+                            s.pixels,
+                            self.0.silu,
+                            dx,
+                            dscale,
+                            dshift,
+                        )
+                    },
                 );
             });
         let length = out.len();
@@ -187,7 +227,10 @@ fn group_gradient(
 ) {
     let (mean, inverse) = moments(x);
     let (mut sum_g, mut sum_gx) = (0f64, 0f64);
-    let planes = x.chunks_exact(pixels).zip(grad.chunks_exact(pixels)).zip(dx.chunks_exact_mut(pixels));
+    let planes = x
+        .chunks_exact(pixels)
+        .zip(grad.chunks_exact(pixels))
+        .zip(dx.chunks_exact_mut(pixels));
     for (c, ((x, grad), du)) in planes.enumerate() {
         let (a, b) = (scale[c] * inverse, shift[c] - scale[c] * inverse * mean);
         if silu {
@@ -207,7 +250,11 @@ fn group_gradient(
     }
     let n = x.len() as f64;
     let (mean_g, mean_gx) = ((sum_g / n) as f32, (sum_gx / n) as f32);
-    for (c, (dx, x)) in dx.chunks_exact_mut(pixels).zip(x.chunks_exact(pixels)).enumerate() {
+    for (c, (dx, x)) in dx
+        .chunks_exact_mut(pixels)
+        .zip(x.chunks_exact(pixels))
+        .enumerate()
+    {
         for (dx, x) in dx.iter_mut().zip(x) {
             *dx = (*dx * scale[c] - mean_g - (x - mean) * inverse * mean_gx) * inverse;
         }

@@ -42,12 +42,20 @@ pub struct Params {
 impl Params {
     /// An empty store whose parameters will be drawn from `seed` and live on `device`.
     pub fn new(seed: u64, device: &Device) -> Self {
-        Self { store: Arc::default(), prefix: String::new(), seed, device: device.clone() }
+        Self {
+            store: Arc::default(),
+            prefix: String::new(),
+            seed,
+            device: device.clone(),
+        }
     }
 
     /// The same store, with `name.` before every name asked for.
     pub fn sub(&self, name: impl std::fmt::Display) -> Self {
-        Self { prefix: format!("{}{name}.", self.prefix), ..self.clone() }
+        Self {
+            prefix: format!("{}{name}.", self.prefix),
+            ..self.clone()
+        }
     }
 
     /// Creates a parameter, or hands out the one that already has this name.
@@ -81,7 +89,12 @@ impl Params {
     ///
     /// # Errors
     /// As [`Params::get`], and values of another number than the shape has.
-    pub fn get_from(&self, shape: impl Into<Shape>, name: &str, start: impl FnOnce() -> Vec<f32>) -> Result<Tensor> {
+    pub fn get_from(
+        &self,
+        shape: impl Into<Shape>,
+        name: &str,
+        start: impl FnOnce() -> Vec<f32>,
+    ) -> Result<Tensor> {
         let (shape, name) = (shape.into(), format!("{}{name}", self.prefix));
         let mut store = self.lock();
         if let Some(var) = store.get(&name) {
@@ -122,8 +135,16 @@ impl Params {
     /// Nothing is changed when an error comes back.
     pub fn load(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         let store = self.lock();
-        let missing: Vec<_> = store.keys().filter(|n| !tensors.contains_key(*n)).cloned().collect();
-        let foreign: Vec<_> = tensors.keys().filter(|n| !store.contains_key(*n)).cloned().collect();
+        let missing: Vec<_> = store
+            .keys()
+            .filter(|n| !tensors.contains_key(*n))
+            .cloned()
+            .collect();
+        let foreign: Vec<_> = tensors
+            .keys()
+            .filter(|n| !store.contains_key(*n))
+            .cloned()
+            .collect();
         if !missing.is_empty() || !foreign.is_empty() {
             return Err(Error::Names { missing, foreign });
         }
@@ -137,13 +158,20 @@ impl Params {
             }
         }
         for (name, var) in store.iter() {
-            var.set(&tensors[name].to_device(&self.device)?.to_dtype(DType::F32)?.contiguous()?)?;
+            var.set(
+                &tensors[name]
+                    .to_device(&self.device)?
+                    .to_dtype(DType::F32)?
+                    .contiguous()?,
+            )?;
         }
         Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Var>> {
         // A panic elsewhere cannot leave the map half-changed: every change is one insertion.
-        self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.store
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -10,7 +10,9 @@ pub fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
         return x.contiguous()?.apply_op1(Upsample);
     }
     let (b, c, h, w) = x.dims4()?;
-    x.reshape((b, c, h, 1, w, 1))?.broadcast_as((b, c, h, 2, w, 2))?.reshape((b, c, 2 * h, 2 * w))
+    x.reshape((b, c, h, 1, w, 1))?
+        .broadcast_as((b, c, h, 2, w, 2))?
+        .reshape((b, c, 2 * h, 2 * w))
 }
 
 /// Moves each `f × f` block of pixels into channels, losslessly: `[B, C, H, W]` → `[B, C·f², H/f, W/f]`.
@@ -22,7 +24,9 @@ pub fn space_to_depth(x: &Tensor, f: usize) -> Result<Tensor> {
     if f == 0 || h % f != 0 || w % f != 0 {
         bail!("space to depth: blocks of {f} do not divide {h} x {w}");
     }
-    let blocks = x.reshape((b, c, h / f, f, w / f, f))?.permute((0, 1, 3, 5, 2, 4))?;
+    let blocks = x
+        .reshape((b, c, h / f, f, w / f, f))?
+        .permute((0, 1, 3, 5, 2, 4))?;
     blocks.reshape((b, c * f * f, h / f, w / f))
 }
 
@@ -35,7 +39,9 @@ pub fn depth_to_space(x: &Tensor, f: usize) -> Result<Tensor> {
     if f == 0 || c % (f * f) != 0 {
         bail!("depth to space: blocks of {f} x {f} do not divide {c} channels");
     }
-    let blocks = x.reshape((b, c / (f * f), f, f, h, w))?.permute((0, 1, 4, 2, 5, 3))?;
+    let blocks = x
+        .reshape((b, c / (f * f), f, f, h, w))?
+        .permute((0, 1, 4, 2, 5, 3))?;
     blocks.reshape((b, c / (f * f), h * f, w * f))
 }
 
@@ -56,16 +62,20 @@ impl CustomOp1 for Upsample {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let &[b, c, h, w] = lx.dims() else { bail!("upsampling: input {:?}; expected 4 axes", lx.dims()) };
+        let &[b, c, h, w] = lx.dims() else {
+            bail!("upsampling: input {:?}; expected 4 axes", lx.dims())
+        };
         let x = floats("upsampling", x, lx)?;
         let mut out = vec![0f32; 4 * x.len()];
-        out.par_chunks_mut(4 * w).zip(x.par_chunks(w)).for_each(|(two, row)| {
-            let (first, second) = two.split_at_mut(2 * w);
-            for (pair, v) in first.chunks_exact_mut(2).zip(row) {
-                pair.fill(*v);
-            }
-            second.copy_from_slice(first);
-        });
+        out.par_chunks_mut(4 * w)
+            .zip(x.par_chunks(w))
+            .for_each(|(two, row)| {
+                let (first, second) = two.split_at_mut(2 * w);
+                for (pair, v) in first.chunks_exact_mut(2).zip(row) {
+                    pair.fill(*v);
+                }
+                second.copy_from_slice(first);
+            });
         Ok((CpuStorage::F32(out), Shape::from((b, c, 2 * h, 2 * w))))
     }
 
@@ -82,15 +92,23 @@ impl CustomOp1 for SumOfFour {
     }
 
     fn cpu_fwd(&self, g: &CpuStorage, lg: &Layout) -> Result<(CpuStorage, Shape)> {
-        let &[b, c, h, w] = lg.dims() else { bail!("upsampling: gradient {:?}; expected 4 axes", lg.dims()) };
+        let &[b, c, h, w] = lg.dims() else {
+            bail!("upsampling: gradient {:?}; expected 4 axes", lg.dims())
+        };
         let g = floats("upsampling", g, lg)?;
         let mut out = vec![0f32; g.len() / 4];
-        out.par_chunks_mut(w / 2).zip(g.par_chunks(2 * w)).for_each(|(row, two)| {
-            let (first, second) = two.split_at(w);
-            for ((to, a), b) in row.iter_mut().zip(first.chunks_exact(2)).zip(second.chunks_exact(2)) {
-                *to = (a[0] + a[1]) + (b[0] + b[1]);
-            }
-        });
+        out.par_chunks_mut(w / 2)
+            .zip(g.par_chunks(2 * w))
+            .for_each(|(row, two)| {
+                let (first, second) = two.split_at(w);
+                for ((to, a), b) in row
+                    .iter_mut()
+                    .zip(first.chunks_exact(2))
+                    .zip(second.chunks_exact(2))
+                {
+                    *to = (a[0] + a[1]) + (b[0] + b[1]);
+                }
+            });
         Ok((CpuStorage::F32(out), Shape::from((b, c, h / 2, w / 2))))
     }
 }
@@ -102,12 +120,26 @@ impl CustomOp2 for Concat {
         "allpet-concat"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, y: &CpuStorage, ly: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        y: &CpuStorage,
+        ly: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (&[b, cx, h, w], &[by, cy, hy, wy]) = (lx.dims(), ly.dims()) else {
-            bail!("concatenation of {:?} and {:?}; expected 4 axes", lx.dims(), ly.dims());
+            bail!(
+                "concatenation of {:?} and {:?}; expected 4 axes",
+                lx.dims(),
+                ly.dims()
+            );
         };
         if (b, h, w) != (by, hy, wy) {
-            bail!("concatenation of {:?} and {:?}; only the channels may differ", lx.dims(), ly.dims());
+            bail!(
+                "concatenation of {:?} and {:?}; only the channels may differ",
+                lx.dims(),
+                ly.dims()
+            );
         }
         let (x, y) = (floats("concatenation", x, lx)?, floats("concatenation", y, ly)?);
         let mut out = Vec::with_capacity(x.len() + y.len());
@@ -118,8 +150,17 @@ impl CustomOp2 for Concat {
         Ok((CpuStorage::F32(out), Shape::from((b, cx + cy, h, w))))
     }
 
-    fn bwd(&self, x: &Tensor, y: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (cx, cy) = (x.dim(1)?, y.dim(1)?);
-        Ok((Some(grad.narrow(1, 0, cx)?.contiguous()?), Some(grad.narrow(1, cx, cy)?.contiguous()?)))
+        Ok((
+            Some(grad.narrow(1, 0, cx)?.contiguous()?),
+            Some(grad.narrow(1, cx, cy)?.contiguous()?),
+        ))
     }
 }

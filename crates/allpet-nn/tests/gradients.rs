@@ -2,7 +2,8 @@
 
 use allpet_core::{fill_normal, stream};
 use allpet_nn::{
-    Window, attention, concat_channels, conv2d, depth_to_space, group_norm, linear, space_to_depth, upsample_nearest,
+    Window, attention, concat_channels, conv2d, depth_to_space, group_norm, linear, space_to_depth,
+    upsample_nearest,
 };
 use candle_core::{Device, Result, Tensor, Var};
 
@@ -17,7 +18,11 @@ type Operator<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
 
 /// Largest deviation of values and of gradients of `Σ r·y`, each relative to the largest entry.
 fn deviations(shapes: &[&[usize]], reference: Reference, operator: Operator) -> (f64, f64) {
-    let inputs: Vec<Vec<f32>> = shapes.iter().enumerate().map(|(i, s)| draw(&format!("x{i}"), s)).collect();
+    let inputs: Vec<Vec<f32>> = shapes
+        .iter()
+        .enumerate()
+        .map(|(i, s)| draw(&format!("x{i}"), s))
+        .collect();
     let vars: Vec<Var> = inputs
         .iter()
         .zip(shapes)
@@ -25,7 +30,12 @@ fn deviations(shapes: &[&[usize]], reference: Reference, operator: Operator) -> 
         .collect();
     let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
     let y = operator(&tensors).unwrap();
-    let exact = reference(&inputs.iter().map(|v| v.iter().map(|x| f64::from(*x)).collect()).collect::<Vec<_>>());
+    let exact = reference(
+        &inputs
+            .iter()
+            .map(|v| v.iter().map(|x| f64::from(*x)).collect())
+            .collect::<Vec<_>>(),
+    );
     let got = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let values = worst(&got, &exact);
 
@@ -37,15 +47,28 @@ fn deviations(shapes: &[&[usize]], reference: Reference, operator: Operator) -> 
     let grads = loss.backward().unwrap();
     let mut gradients = 0f64;
     for (i, var) in vars.iter().enumerate() {
-        let got = grads.get(var).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let mut points: Vec<Vec<f64>> = inputs.iter().map(|v| v.iter().map(|x| f64::from(*x)).collect()).collect();
+        let got = grads
+            .get(var)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap();
+        let mut points: Vec<Vec<f64>> = inputs
+            .iter()
+            .map(|v| v.iter().map(|x| f64::from(*x)).collect())
+            .collect();
         let numeric: Vec<f64> = (0..got.len())
             .map(|j| {
                 let h = 1e-5;
                 let at = points[i][j];
                 let mut value = |x: f64| -> f64 {
                     points[i][j] = x;
-                    reference(&points).iter().zip(&r).map(|(y, r)| y * f64::from(*r)).sum()
+                    reference(&points)
+                        .iter()
+                        .zip(&r)
+                        .map(|(y, r)| y * f64::from(*r))
+                        .sum()
                 };
                 let slope = (value(at + h) - value(at - h)) / (2.0 * h);
                 value(at);
@@ -64,7 +87,11 @@ fn y_shape(_: &[f64], inputs: &[Tensor], operator: Operator) -> Vec<usize> {
 fn worst(got: &[f32], exact: &[f64]) -> f64 {
     assert_eq!(got.len(), exact.len());
     let scale = exact.iter().fold(1e-12f64, |m, v| m.max(v.abs()));
-    got.iter().zip(exact).map(|(g, e)| (f64::from(*g) - e).abs()).fold(0.0, f64::max) / scale
+    got.iter()
+        .zip(exact)
+        .map(|(g, e)| (f64::from(*g) - e).abs())
+        .fold(0.0, f64::max)
+        / scale
 }
 
 fn close(name: &str, found: (f64, f64)) {
@@ -93,7 +120,8 @@ fn naive_conv(v: &[Vec<f64>], (b, ci, co, h, w, k): ConvCase, window: Window) ->
                                 }
                                 let (row, col) = (row - window.padding, col - window.padding);
                                 if row < h && col < w {
-                                    sum += v[0][((n * ci + i) * h + row) * w + col] * v[1][((o * ci + i) * k + a) * k + e];
+                                    sum += v[0][((n * ci + i) * h + row) * w + col]
+                                        * v[1][((o * ci + i) * k + a) * k + e];
                                 }
                             }
                         }
@@ -120,7 +148,10 @@ fn convolutions() {
     ];
     for (case, stride, padding) in cases {
         let (b, ci, co, h, w, k) = *case;
-        let window = Window { stride: *stride, padding: *padding };
+        let window = Window {
+            stride: *stride,
+            padding: *padding,
+        };
         let found = deviations(
             &[&[b, ci, h, w], &[co, ci, k, k], &[co]],
             &|v| naive_conv(v, *case, window),
@@ -173,7 +204,9 @@ fn attentions() {
                 let mut y = vec![0f64; b * c * n];
                 for s in 0..b {
                     for head in 0..heads {
-                        let at = |part: usize, e: usize, i: usize| v[0][((s * 3 + part) * c + head * d + e) * n + i];
+                        let at = |part: usize, e: usize, i: usize| {
+                            v[0][((s * 3 + part) * c + head * d + e) * n + i]
+                        };
                         for i in 0..n {
                             let score = |j: usize| {
                                 (0..d).map(|e| at(0, e, i) * at(1, e, j)).sum::<f64>() / (d as f64).sqrt()
@@ -202,7 +235,12 @@ fn linears() {
             &[&[b, i], &[o, i], &[o]],
             &|v| {
                 (0..b * o)
-                    .map(|k| v[2][k % o] + (0..i).map(|j| v[0][k / o * i + j] * v[1][k % o * i + j]).sum::<f64>())
+                    .map(|k| {
+                        v[2][k % o]
+                            + (0..i)
+                                .map(|j| v[0][k / o * i + j] * v[1][k % o * i + j])
+                                .sum::<f64>()
+                    })
                     .collect()
             },
             &|t| linear(&t[0], &t[1], &t[2]),
@@ -216,7 +254,9 @@ fn resolutions() {
     let found = deviations(
         &[&[2, 3, 2, 4]],
         &|v| {
-            (0..2 * 3 * 4 * 8).map(|k| v[0][k / 32 * 8 + (k % 32) / 8 / 2 * 4 + k % 8 / 2]).collect()
+            (0..2 * 3 * 4 * 8)
+                .map(|k| v[0][k / 32 * 8 + (k % 32) / 8 / 2 * 4 + k % 8 / 2])
+                .collect()
         },
         &|t| upsample_nearest(&t[0]),
     );
@@ -233,7 +273,11 @@ fn resolutions() {
     // A branch beside the upsampling must keep its own part of the gradient (stock candle overwrites it).
     let found = deviations(
         &[&[1, 1, 2, 2]],
-        &|v| (0..16).map(|k| v[0][k / 4 / 2 * 2 + k % 4 / 2] + v[0][0]).collect(),
+        &|v| {
+            (0..16)
+                .map(|k| v[0][k / 4 / 2 * 2 + k % 4 / 2] + v[0][0])
+                .collect()
+        },
         &|t| {
             let corner = t[0].narrow(2, 0, 1)?.narrow(3, 0, 1)?;
             upsample_nearest(&t[0])?.broadcast_add(&corner)
@@ -244,25 +288,48 @@ fn resolutions() {
 
 #[test]
 fn space_to_depth_is_lossless_and_orders_channels_by_block_position() {
-    let x = Tensor::arange(0f32, 2. * 3. * 4. * 6., &Device::Cpu).unwrap().reshape((2, 3, 4, 6)).unwrap();
+    let x = Tensor::arange(0f32, 2. * 3. * 4. * 6., &Device::Cpu)
+        .unwrap()
+        .reshape((2, 3, 4, 6))
+        .unwrap();
     let deep = space_to_depth(&x, 2).unwrap();
     assert_eq!(deep.dims(), [2, 12, 2, 3]);
     let pixel = |t: &Tensor, i: [usize; 4]| {
-        t.get(i[0]).unwrap().get(i[1]).unwrap().get(i[2]).unwrap().get(i[3]).unwrap().to_scalar::<f32>().unwrap()
+        t.get(i[0])
+            .unwrap()
+            .get(i[1])
+            .unwrap()
+            .get(i[2])
+            .unwrap()
+            .get(i[3])
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap()
     };
     assert_eq!(pixel(&deep, [1, 2 * 4 + 3, 1, 2]), pixel(&x, [1, 2, 3, 5]));
     let back = depth_to_space(&deep, 2).unwrap();
-    assert_eq!(back.flatten_all().unwrap().to_vec1::<f32>().unwrap(), x.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+    assert_eq!(
+        back.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+        x.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    );
 }
 
 #[test]
 fn a_broken_gradient_is_noticed() {
     // The negative control: the same check with a reference whose padding is off must fail.
     let case = (1, 2, 2, 5, 5, 3);
-    let right = Window { stride: 1, padding: 1 };
+    let right = Window {
+        stride: 1,
+        padding: 1,
+    };
     let found = deviations(
         &[&[1, 2, 5, 5], &[2, 2, 3, 3], &[2]],
-        &|v| naive_conv(v, case, right).into_iter().map(|y| y * 1.001).collect(),
+        &|v| {
+            naive_conv(v, case, right)
+                .into_iter()
+                .map(|y| y * 1.001)
+                .collect()
+        },
         &|t| conv2d(&t[0], &t[1], &t[2], right),
     );
     assert!(found.0 > 5e-4 && found.1 > 5e-4, "{found:?}");
@@ -273,7 +340,10 @@ fn bytes_do_not_depend_on_batch_or_threads() {
     let x = Tensor::from_vec(draw("x", &[5, 6, 9, 7]), (5, 6, 9, 7), &Device::Cpu).unwrap();
     let w = Tensor::from_vec(draw("w", &[12, 6, 3, 3]), (12, 6, 3, 3), &Device::Cpu).unwrap();
     let bias = Tensor::from_vec(draw("b", &[12]), 12, &Device::Cpu).unwrap();
-    let (gain, offset) = (Tensor::ones((5, 12), candle_core::DType::F32, &Device::Cpu).unwrap(), draw("o", &[5, 12]));
+    let (gain, offset) = (
+        Tensor::ones((5, 12), candle_core::DType::F32, &Device::Cpu).unwrap(),
+        draw("o", &[5, 12]),
+    );
     let offset = Tensor::from_vec(offset, (5, 12), &Device::Cpu).unwrap();
     let lw = Tensor::from_vec(draw("lw", &[9, 252]), (9, 252), &Device::Cpu).unwrap();
     let lb = Tensor::from_vec(draw("lb", &[9]), 9, &Device::Cpu).unwrap();
@@ -289,7 +359,10 @@ fn bytes_do_not_depend_on_batch_or_threads() {
     let single: Vec<f32> = (0..5).flat_map(|i| run(i, 1)).collect();
     assert_eq!(whole, single);
     for threads in [1, 2, 3] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         assert_eq!(pool.install(|| run(0, 5)), whole);
     }
 }
@@ -297,9 +370,16 @@ fn bytes_do_not_depend_on_batch_or_threads() {
 #[test]
 fn misfits_name_both_shapes() {
     let t = |s: &[usize]| Tensor::zeros(s, candle_core::DType::F32, &Device::Cpu).unwrap();
-    let text = conv2d(&t(&[1, 3, 4, 4]), &t(&[2, 5, 3, 3]), &t(&[2]), Window::same(3)).unwrap_err().to_string();
-    assert!(text.contains("[1, 3, 4, 4]") && text.contains("[2, 5, 3, 3]"), "{text}");
-    let text = group_norm(&t(&[1, 6, 2, 2]), &t(&[1, 6]), &t(&[1, 6]), 4, false).unwrap_err().to_string();
+    let text = conv2d(&t(&[1, 3, 4, 4]), &t(&[2, 5, 3, 3]), &t(&[2]), Window::same(3))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("[1, 3, 4, 4]") && text.contains("[2, 5, 3, 3]"),
+        "{text}"
+    );
+    let text = group_norm(&t(&[1, 6, 2, 2]), &t(&[1, 6]), &t(&[1, 6]), 4, false)
+        .unwrap_err()
+        .to_string();
     assert!(text.contains("4 groups") && text.contains("6 channels"), "{text}");
     assert!(attention(&t(&[1, 10, 2, 2]), 2).is_err());
     assert!(linear(&t(&[1, 3]), &t(&[2, 4]), &t(&[2])).is_err());
