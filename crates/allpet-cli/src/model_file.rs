@@ -1,6 +1,7 @@
 //! Models: the file the user names, or the one that is part of the program.
 
 use crate::fault::{Fault, Result, given};
+use crate::output::tidy;
 use allpet::candle::Device;
 use allpet::foundation::Foundation;
 use allpet::train::Checksum;
@@ -57,21 +58,10 @@ pub(crate) fn geometry(geometry: &allpet::core::ParallelGeometry) -> Value {
         "views": geometry.views,
         "bins": geometry.bins,
         "bin_mm": geometry.bin_mm,
-        "arc_deg": degrees(geometry.arc_rad),
-        "start_deg": degrees(geometry.start_rad),
+        "arc_deg": tidy(geometry.arc_rad.to_degrees()),
+        "start_deg": tidy(geometry.start_rad.to_degrees()),
         "offset_bins": geometry.offset_bins,
     })
-}
-
-/// Degrees without the last digits' rounding: 13, not 12.999999999999998.
-pub(crate) fn degrees(radians: f64) -> f64 {
-    let degrees = radians.to_degrees();
-    let near = (degrees * 1e9).round() / 1e9;
-    if (near - degrees).abs() < 1e-10 {
-        near
-    } else {
-        degrees
-    }
 }
 
 trait OfBytes {

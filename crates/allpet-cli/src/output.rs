@@ -87,3 +87,13 @@ pub(crate) fn by(shape: &[usize]) -> String {
 pub(crate) fn names(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().map(|p| p.display().to_string()).collect()
 }
+
+/// A number without the last digits' rounding: 13, not 12.999999999999998.
+pub(crate) fn tidy(value: f64) -> f64 {
+    let near = (value * 1e9).round() / 1e9;
+    if (near - value).abs() <= 1e-14 * value.abs().max(1.0) {
+        near
+    } else {
+        value
+    }
+}

@@ -22,9 +22,9 @@ pub(crate) struct Args {
     #[arg(long)]
     size: Size,
     #[command(flatten)]
-    geometry: Geometry,
-    #[command(flatten)]
     device: Device,
+    #[command(flatten)]
+    geometry: Geometry,
 }
 
 impl Args {

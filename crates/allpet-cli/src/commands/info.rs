@@ -1,10 +1,10 @@
 //! `allpet info`: what a file holds.
 
 use crate::fault::Result;
-use crate::model_file::{degrees, geometry};
-use crate::output;
+use crate::model_file::geometry;
+use crate::output::{self, tidy};
 use crate::report::Report;
-use allpet::core::{Dataset, Prompt};
+use allpet::core::{CylindricalScanner, Dataset, Prompt};
 use allpet::foundation::{Description, ModelConfig, PRESETS, describe};
 use allpet::io::{
     Format, InterfileHeader, ListMode, NpyHeader, TensorsHeader, detect, read_dataset, read_metadata,
@@ -57,7 +57,7 @@ impl Facts {
         let text = match &value {
             Value::Null => return,
             Value::String(text) => text.clone(),
-            Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+            Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join("; "),
             other => plain(other),
         };
         self.lines.push(format!("{}: {text}", name.replace('_', " ")));
@@ -178,16 +178,27 @@ impl Facts {
             Err(_) => InterfileHeader::read(path)?,
         };
         let scanner = header.scanner()?;
-        self.add("scanner", json!(header.get("originating system")));
+        let mmr = CylindricalScanner::mmr();
+        let same = scanner.crystals == mmr.crystals
+            && (scanner.bins, scanner.rings) == (mmr.bins, mmr.rings)
+            && (scanner.ring_radius_mm - mmr.ring_radius_mm).abs() < 1e-6;
+        self.add(
+            "scanner",
+            json!(if same {
+                "Siemens Biograph mMR"
+            } else {
+                "cylindrical"
+            }),
+        );
+        self.add("system", json!(header.get("originating system")));
+        self.add("isotope", json!(header.get("isotope name")));
+        self.add("radiopharmaceutical", json!(header.get("radiopharmaceutical")));
         self.add("views", json!(scanner.views()));
         self.add("bins", json!(scanner.bins));
-        self.add("bin_mm", json!(scanner.bin_mm));
+        self.add("bin_mm", json!(tidy(scanner.bin_mm)));
         self.add("rings", json!(scanner.rings));
         self.add("planes", json!(scanner.planes()));
-        self.add(
-            "ring_radius_mm",
-            json!(degrees(scanner.ring_radius_mm.to_radians())),
-        );
+        self.add("ring_radius_mm", json!(tidy(scanner.ring_radius_mm)));
         self.add("announced_seconds", json!(header.number("image duration (sec)")?));
         self.add(
             "announced_words",

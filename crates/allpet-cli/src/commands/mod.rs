@@ -22,11 +22,11 @@ use clap::{Parser, Subcommand};
 /// Arrays are .npy or .npz (float32 or float64 in, float32 out); datasets and models are .safetensors. Images are
 /// [.., row, col], sinograms [.., view, radial]; lengths in mm, angles in degrees. Ranges a..b include b.
 #[derive(Debug, Parser)]
-#[command(name = "allpet", version, about, max_term_width = 110)]
+#[command(name = "allpet", version, max_term_width = 110)]
 #[command(after_help = "Exit status: 0 done, 2 for a fault in what was given, 1 for anything else.")]
 pub(crate) struct Cli {
     /// Print one JSON object on standard output and nothing else there
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     pub(crate) json: bool,
     #[command(subcommand)]
     command: Command,

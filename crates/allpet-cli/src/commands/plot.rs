@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Colours: magma, viridis, grey or inverted
     #[arg(long, default_value = "magma")]
     palette: Palette,
-    /// Values from darkest to brightest, a..b [default: the full range; in a grid 0 to the 99.5th percentile of each]
+    /// Values from darkest to brightest, a..b [default: 0 to the 99.5th percentile; the full range with --grey16]
     #[arg(long, value_name = "A..B", allow_hyphen_values = true)]
     window: Option<Span<f32>>,
     /// 16-bit grey with a linear window, for a single array
@@ -52,7 +52,7 @@ impl Args {
                 ));
             }
             [(_, one)] => {
-                let window = given_window.unwrap_or(Window::Full);
+                let window = given_window.unwrap_or(if self.grey16 { Window::Full } else { Window::Robust });
                 let upscale = (SIDE / one.nrows().max(one.ncols())).max(1);
                 let used = match self.grey16 {
                     true => write_png16(&self.out, one.view(), window, upscale)?,

@@ -25,9 +25,9 @@ pub(crate) struct Args {
     #[arg(long)]
     bins: usize,
     #[command(flatten)]
-    geometry: Geometry,
-    #[command(flatten)]
     device: Device,
+    #[command(flatten)]
+    geometry: Geometry,
 }
 
 impl Args {

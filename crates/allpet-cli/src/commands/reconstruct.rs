@@ -2,7 +2,7 @@
 
 use crate::fault::{Result, given};
 use crate::options::{Device, Geometry, Size, fits_in_memory};
-use crate::output;
+use crate::output::{self, tidy};
 use crate::report::{Report, note};
 use allpet::core::{CylindricalScanner, ParallelGeometry};
 use allpet::io::{Format, ListMode, detect, read_sinogram, write_array};
@@ -37,9 +37,9 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     cutoff: f64,
     #[command(flatten)]
-    geometry: Geometry,
-    #[command(flatten)]
     device: Device,
+    #[command(flatten)]
+    geometry: Geometry,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -60,7 +60,7 @@ impl Args {
         notes.iter().for_each(|n| note(n));
         if let Some(positions) = radial_mm {
             let scanner = self.scanner(&positions)?;
-            let bin_mm = *flags.bin_mm.get_or_insert(scanner.bin_mm);
+            let bin_mm = *flags.bin_mm.get_or_insert(tidy(scanner.bin_mm));
             flags.pixel_mm.get_or_insert(bin_mm);
             sinogram = equally_spaced(sinogram, &scanner, &flags)?;
             let (bins, mm) = (sinogram.shape()[sinogram.ndim() - 1], bin_mm);

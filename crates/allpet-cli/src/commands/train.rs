@@ -154,9 +154,8 @@ fn read_config(path: &Path) -> Result<RunConfig> {
         ))
     })?;
     let mut config: RunConfig = toml::from_str(&text).map_err(|e| {
-        let line = e.span().map_or(1, |span| {
-            text[..span.start.min(text.len())].lines().count().max(1)
-        });
+        let before = e.span().map_or(0, |span| span.start.min(text.len()));
+        let line = text.as_bytes()[..before].iter().filter(|b| **b == b'\n').count() + 1;
         Fault::Given(format!("{}, line {line}: {}", path.display(), e.message()))
     })?;
     if let Some(autoencoder) = &mut config.autoencoder {

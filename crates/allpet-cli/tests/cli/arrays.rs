@@ -1,6 +1,6 @@
 //! Projection, its transpose, reconstruction and masks.
 
-use crate::runner::{Folder, npy, read3};
+use crate::runner::{Folder, npy, read2, read3};
 use ndarray::{Array2, Array3, Axis, s};
 
 /// A disc of value 1 at (8, -5) mm with a radius of 30 mm, each pixel by the part of it inside (8 x 8 samples).
@@ -43,13 +43,13 @@ fn a_disc_comes_back_with_its_value() {
         folder.ok(&format!(
             "reconstruct --in {name}.npy --out {name}-image.npy --size 96 --filter hann {geometry}"
         ));
-        let image: Array2<f32> = ndarray_npy::read_npy(folder.path(&format!("{name}-image.npy"))).unwrap();
+        let image = read2(&folder.path(&format!("{name}-image.npy")));
         let mean = mean_inside(image.view(), 1.25, 24.0);
         assert!((mean - 1.0).abs() < 0.005, "{name}: {mean}");
     }
     // The control: with a geometry that is not the sinogram's the value is another.
     folder.ok("reconstruct --in half.npy --out wrong.npy --size 96 --pixel-mm 1.25 --bin-mm 1.3");
-    let wrong: Array2<f32> = ndarray_npy::read_npy(folder.path("wrong.npy")).unwrap();
+    let wrong = read2(&folder.path("wrong.npy"));
     assert!((mean_inside(wrong.view(), 1.25, 24.0) - 1.0).abs() > 0.005);
 }
 
@@ -87,7 +87,7 @@ fn the_transpose_is_exact_and_keeps_leading_axes() {
     folder.ok(&format!(
         "project --in x1.npy --out ax1.npy --views 24 --bins 33 {geometry}"
     ));
-    let alone: Array2<f32> = ndarray_npy::read_npy(folder.path("ax1.npy")).unwrap();
+    let alone = read2(&folder.path("ax1.npy"));
     assert_eq!(alone, ax.index_axis(Axis(0), 1));
 }
 

@@ -1,11 +1,9 @@
 //! Exchange formats: list-mode with a generated twin of a scanner's file, arrays, datasets.
 
-use crate::runner::{Folder, npy, text};
+use crate::runner::{Folder, entry, npy, read3, text};
 use allpet::core::CylindricalScanner;
 use allpet::io::{Announcement, ListModeWriter};
 use ndarray::{Array2, Array3, s};
-use ndarray_npy::NpzReader;
-use std::fs::File;
 
 /// 3 prompts at 0 and 1 ms and 1 delayed at 1,500 ms.
 fn acquisition(folder: &Folder, name: &str) {
@@ -52,8 +50,7 @@ fn list_mode_becomes_prompts_and_delayeds() {
         "{}",
         text(&output.stderr)
     );
-    let mut npz = NpzReader::new(File::open(folder.path("sino.npz")).unwrap()).unwrap();
-    let prompts: Array2<f32> = npz.by_name("prompts.npy").unwrap();
+    let prompts: Array2<f32> = entry(&folder.path("sino.npz"), "prompts");
     assert_eq!(
         (prompts.dim(), prompts[[10, 172]], prompts[[251, 343]]),
         ((252, 344), 2.0, 1.0)
@@ -109,18 +106,16 @@ fn arrays_and_datasets_change_format() {
     npy(&folder.path("a.npy"), &array);
     folder.ok("convert --in a.npy --out a.npz");
     folder.ok("convert --in a.npz --out b.npy");
-    let back: Array3<f32> = ndarray_npy::read_npy(folder.path("b.npy")).unwrap();
-    assert_eq!(back, array);
+    assert_eq!(read3(&folder.path("b.npy")), array);
 
     folder.ok(
         "simulate --tracer fdg --region brain --count 2 --views 16 --bins 16 --bin-mm 32 --out d.safetensors",
     );
     folder.ok("convert --in d.safetensors --out d.npz");
-    let mut npz = NpzReader::new(File::open(folder.path("d.npz")).unwrap()).unwrap();
-    let mut names = npz.names().unwrap();
+    let mut names = allpet::io::npz_names(&folder.path("d.npz")).unwrap();
     names.sort();
     assert_eq!(names, ["attenuation", "image", "subject", "target"]);
-    let target: Array3<f32> = npz.by_name("target").unwrap();
+    let target: Array3<f32> = entry(&folder.path("d.npz"), "target");
     assert_eq!(target.dim(), (2, 16, 16));
     assert!(target.slice(s![0, .., 7..9]).sum() > 0.0);
     let info = folder.json("info d.safetensors");

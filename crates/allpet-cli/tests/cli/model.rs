@@ -1,19 +1,14 @@
 //! From a simulated set to a trained model to sinograms.
 
-use crate::runner::{Folder, text};
-use ndarray::Array3;
-use ndarray_npy::NpzReader;
-use std::fs::File;
+use crate::runner::{Folder, entry, text};
+use ndarray::{Array3, Axis};
 use std::time::{Duration, Instant};
 
 const AUTOENCODER: &str = "preset = \"tiny\"\n[train]\nsteps = 30\nbatch = 2\nwarmup = 2\nlog_every = 1\n";
 const FOUNDATION: &str = "preset = \"tiny\"\nautoencoder = \"ae/model.safetensors\"\n[train]\nsteps = 6\nbatch = 2\nwarmup = 1\nlog_every = 1\n";
 
 fn stack(folder: &Folder, file: &str, name: &str) -> Array3<f32> {
-    NpzReader::new(File::open(folder.path(file)).unwrap())
-        .unwrap()
-        .by_name(name)
-        .unwrap()
+    entry(&folder.path(file), name)
 }
 
 #[test]
@@ -167,8 +162,8 @@ fn asked(folder: &Folder) {
     // Another seed: others.
     folder.ok("synthesize --model f/model.safetensors --steps 4 --seed 6 --prompt \"brain with 18F-FDG\" --count 1 --out c");
     assert_ne!(
-        stack(folder, "c/sinograms.npz", "sinograms").row(0),
-        sinograms.row(0)
+        stack(folder, "c/sinograms.npz", "sinograms").index_axis(Axis(0), 0),
+        sinograms.index_axis(Axis(0), 0)
     );
 
     // Another geometry.
@@ -190,11 +185,15 @@ fn asked(folder: &Folder) {
         ("--prompt brain --sampler euler --out e", ["euler", "ddpm, ddim"]),
         ("--prompt brain --eta 2 --out e", ["eta", "expected"]),
         ("--prompt brain --count 0 --out e", ["count is 0", "at least 1"]),
-        ("--prompt brain --steps 0 --out e", ["steps", "expected"]),
         ("--prompt brain --views 0 --out e", ["0 views", "expected"]),
         ("--prompt brain --out f.toml", ["is a file", "expected a folder"]),
     ] {
         folder.fails(2, &format!("{line} {rest}"), &words);
     }
+    folder.fails(
+        2,
+        "synthesize --model f/model.safetensors --prompt brain --steps 0 --out e",
+        &["steps", "expected"],
+    );
     assert!(!folder.path("e").exists());
 }

@@ -100,9 +100,22 @@ fn words(line: &str) -> Vec<String> {
 }
 
 pub(crate) fn npy<D: ndarray::Dimension>(path: &Path, array: &ndarray::Array<f32, D>) {
-    ndarray_npy::write_npy(path, array).unwrap();
+    allpet::io::write_npy(path, array.view()).unwrap();
+}
+
+pub(crate) fn read2(path: &Path) -> ndarray::Array2<f32> {
+    allpet::io::read_npy(path).unwrap().into_dimensionality().unwrap()
 }
 
 pub(crate) fn read3(path: &Path) -> ndarray::Array3<f32> {
-    ndarray_npy::read_npy(path).unwrap()
+    allpet::io::read_npy(path).unwrap().into_dimensionality().unwrap()
+}
+
+/// An array of an `.npz`.
+pub(crate) fn entry<D: ndarray::Dimension>(path: &Path, name: &str) -> ndarray::Array<f32, D> {
+    allpet::io::read_npz(path, &[name])
+        .unwrap()
+        .remove(0)
+        .into_dimensionality()
+        .unwrap()
 }
