@@ -1,0 +1,70 @@
+//! The shipped weights: they load, they are what the recipe says, and they answer every prompt they were trained on.
+
+use allpet::foundation::RunConfig;
+use allpet::prelude::*;
+use ndarray::Axis;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+#[test]
+fn the_file_is_what_its_recipe_makes() {
+    let model = pretrained(&Device::Cpu).unwrap();
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes/small-foundation.toml");
+    let recipe: RunConfig = toml::from_str(&std::fs::read_to_string(recipe).unwrap()).unwrap();
+    assert_eq!(*model.config(), ModelConfig::preset(&recipe.preset).unwrap());
+    let said = |key: &str| model.description().training[key].clone();
+    assert_eq!(said("steps"), recipe.train.steps.to_string());
+    assert_eq!(said("batch"), recipe.train.batch.to_string());
+    assert_eq!(said("rate"), recipe.train.rate.to_string());
+    assert_eq!(said("seed"), recipe.train.seed.to_string());
+    // No more than 500 sinograms a tracer or region, and no more than 20 subjects a set.
+    let scales = &model.statistics().scales;
+    let count = |fits: &dyn Fn(&Prompt) -> bool| -> usize {
+        scales.iter().filter(|s| fits(&s.prompt)).map(|s| s.count).sum()
+    };
+    for tracer in Tracer::ALL {
+        let n = count(&|p| p.tracer == Some(*tracer));
+        assert!((1..=500).contains(&n), "{tracer}: {n}");
+    }
+    for region in [Region::Brain, Region::Chest, Region::Abdomen] {
+        let n = count(&|p| p.region == Some(region));
+        assert!((1..=500).contains(&n), "{region}: {n}");
+    }
+    let trunk = count(&|p| matches!(p.region, Some(Region::Chest | Region::Abdomen)));
+    assert!(trunk <= 500, "trunk: {trunk}");
+}
+
+#[test]
+fn every_prompt_gives_a_body_of_its_kind() {
+    let model = pretrained(&Device::Cpu).unwrap();
+    let geometry = model.config().geometry;
+    let ask = |text: &str| {
+        let request = SynthesisRequest {
+            prompts: Prompt::parse(text).unwrap(),
+            count: 2,
+            steps: 12,
+            seed: 4,
+            ..SynthesisRequest::default()
+        };
+        model.synthesise(&request, &mut |_, _| ControlFlow::Continue(())).unwrap().sinograms
+    };
+    // Where the sinogram's mass lies: a head is narrow, a trunk is wide.
+    let spread = |text: &str| {
+        let sinograms = ask(text);
+        let mut widths = Vec::new();
+        for sinogram in sinograms.axis_iter(Axis(0)) {
+            let profile = sinogram.sum_axis(Axis(0));
+            let mass: f64 = profile.iter().map(|v| f64::from(*v)).sum();
+            let second: f64 =
+                profile.iter().enumerate().map(|(j, v)| f64::from(*v) * geometry.s_mm(j as f64).powi(2)).sum();
+            widths.push((second / mass).sqrt());
+        }
+        widths.iter().sum::<f64>() / widths.len() as f64
+    };
+    let head = spread("brain with 18F-FDG");
+    assert!((20.0..70.0).contains(&head), "a head spreads over {head} mm");
+    for trunk in ["chest with 18F-FDG", "trunk with 18F-DOPA", "CT of the abdomen"] {
+        let width = spread(trunk);
+        assert!(width > 1.2 * head, "{trunk}: {width} mm against the head's {head} mm");
+    }
+}
