@@ -17,7 +17,7 @@ pub(crate) struct Loaded {
 
 /// The model of `--model`, else the shipped one.
 pub(crate) fn load(path: Option<&Path>, device: &Device) -> Result<Loaded> {
-    let (name, bytes, model) = match path {
+    let (name, sum, model) = match path {
         Some(path) => {
             let read = |e| {
                 Fault::Given(format!(
@@ -28,7 +28,7 @@ pub(crate) fn load(path: Option<&Path>, device: &Device) -> Result<Loaded> {
             let bytes = std::fs::read(path).map_err(read)?;
             let name = path.display().to_string();
             let model = Foundation::from_bytes(&name, &bytes, device)?;
-            (name, Checksum::of(&bytes), model)
+            (name, checksum(&bytes), model)
         }
         None => {
             let Some(bytes) = allpet::pretrained_bytes() else {
@@ -37,13 +37,13 @@ pub(crate) fn load(path: Option<&Path>, device: &Device) -> Result<Loaded> {
                 );
             };
             let model = allpet::pretrained(device).map_err(|e| Fault::Other(e.to_string()))?;
-            ("shipped with allpet".to_owned(), Checksum::of(bytes), model)
+            ("shipped with allpet".to_owned(), checksum(bytes), model)
         }
     };
     let description = model.description();
     let origin = json!({
         "file": name,
-        "checksum": bytes,
+        "checksum": sum,
         "format": description.format,
         "kind": description.kind,
         "geometry": geometry(&description.model.geometry),
@@ -64,14 +64,9 @@ pub(crate) fn geometry(geometry: &allpet::core::ParallelGeometry) -> Value {
     })
 }
 
-trait OfBytes {
-    fn of(bytes: &[u8]) -> String;
-}
-
-impl OfBytes for Checksum {
-    fn of(bytes: &[u8]) -> String {
-        let mut checksum = Self::new();
-        checksum.add(bytes);
-        checksum.hex()
-    }
+/// The checksum of a model file, as in provenance.
+pub(crate) fn checksum(bytes: &[u8]) -> String {
+    let mut checksum = Checksum::new();
+    checksum.add(bytes);
+    checksum.hex()
 }

@@ -1,7 +1,7 @@
 //! `allpet info`: what a file holds.
 
-use crate::fault::Result;
-use crate::model_file::geometry;
+use crate::fault::{Fault, Result};
+use crate::model_file::{checksum, geometry};
 use crate::output::{self, tidy};
 use crate::report::Report;
 use allpet::core::{CylindricalScanner, Dataset, Prompt};
@@ -54,13 +54,29 @@ impl Facts {
     }
 
     fn add(&mut self, name: &str, value: Value) {
-        let text = match &value {
+        let word = name.replace('_', " ");
+        match &value {
             Value::Null => return,
-            Value::String(text) => text.clone(),
-            Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join("; "),
-            other => plain(other),
-        };
-        self.lines.push(format!("{}: {text}", name.replace('_', " ")));
+            Value::Object(entries) => {
+                self.lines.push(format!("{word}:"));
+                let lines = entries
+                    .iter()
+                    .map(|(name, v)| format!("  {}: {}", name.replace('_', " "), plain(v)));
+                self.lines.extend(lines);
+            }
+            Value::Array(items) if items.len() > 1 => {
+                self.lines.push(format!("{word}:"));
+                self.lines
+                    .extend(items.iter().map(|item| format!("  {}", plain(item))));
+            }
+            Value::Array(items) => {
+                self.lines.push(format!(
+                    "{word}: {}",
+                    items.first().map_or("none".to_owned(), plain)
+                ));
+            }
+            other => self.lines.push(format!("{word}: {}", plain(other))),
+        }
         self.json.insert(name.to_owned(), value);
     }
 
@@ -70,6 +86,7 @@ impl Facts {
 
     fn list(&mut self, entries: impl IntoIterator<Item = (String, String, Vec<usize>)>) {
         let mut arrays = Vec::new();
+        self.lines.push("arrays:".to_owned());
         for (name, dtype, shape) in entries {
             self.lines
                 .push(format!("  {name}: {dtype} [{}]", output::by(&shape)));
@@ -99,6 +116,8 @@ impl Facts {
             || header.tensors.iter().any(|t| t.name == "subject");
         if kind {
             let model = describe(&path.display().to_string(), &header.metadata)?;
+            let bytes = std::fs::read(path)
+                .map_err(|e| Fault::Given(format!("cannot read {}: {e}", path.display())))?;
             self.model(&model);
             let values: usize = header
                 .tensors
@@ -106,10 +125,7 @@ impl Facts {
                 .map(|t| t.shape.iter().product::<usize>())
                 .sum();
             self.add("parameters", json!(values));
-            self.add(
-                "checksum",
-                header.metadata.get("checksum").map_or(Value::Null, |c| json!(c)),
-            );
+            self.add("checksum", json!(checksum(&bytes)));
         } else if dataset {
             self.dataset(&read_dataset(path)?);
         } else if let Some(step) = header.metadata.get("step") {
@@ -227,15 +243,7 @@ fn preset_of(config: &ModelConfig) -> &'static str {
     PRESETS.iter().find(same).copied().unwrap_or("custom")
 }
 
-/// A value in words: `views 128, bins 128`.
+/// A value without quotes.
 fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Object(entries) => entries
-            .iter()
-            .map(|(name, v)| format!("{} {}", name.replace('_', " "), plain(v)))
-            .collect::<Vec<_>>()
-            .join(", "),
-        other => other.to_string(),
-    }
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -6,8 +6,10 @@ use serde_json::Value;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-/// Lines of the log that a smoothed point averages, at most: a fiftieth of the run.
-const PIECES: usize = 50;
+/// A smoothed point averages so large a part of the log.
+const PIECES: usize = 20;
+/// From this ratio of the largest to the smallest loss on, the axis counts in decades.
+const DECADES_FROM: f64 = 20.0;
 
 /// Draws `loss.png` anew with every checkpoint.
 pub(crate) struct LossPicture {
@@ -30,7 +32,9 @@ impl Observer for LossPicture {
             name: "average".to_owned(),
             points: averages(&losses),
         };
-        let positive = losses.iter().all(|(_, loss)| *loss > 0.0);
+        let (low, high) = losses.iter().fold((f64::INFINITY, 0.0f64), |(low, high), p| {
+            (low.min(p.1), high.max(p.1))
+        });
         let plot = CurvePlot {
             title: self.title.clone(),
             x_label: "step".to_owned(),
@@ -41,7 +45,7 @@ impl Observer for LossPicture {
                 },
                 smoothed,
             ],
-            log_y: positive,
+            log_y: low > 0.0 && high / low > DECADES_FROM,
         };
         Ok(plot.write(&self.picture)?)
     }

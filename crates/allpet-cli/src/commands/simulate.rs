@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Typical prompts of a slice; each draws 0.5 to 2 times as many
+    #[arg(long, default_value_t = 1e6, allow_negative_numbers = true)]
+    counts: f64,
     /// Number of views
     #[arg(long, default_value_t = 128)]
     views: usize,
@@ -93,6 +96,7 @@ impl Args {
             count: self.count,
             subjects: self.subjects,
             seed: self.seed,
+            counts: self.counts,
             geometry,
             // Pixels of the ground truth measure what the bins do.
             image_size: self.bins,
@@ -116,6 +120,7 @@ impl Args {
             "bins": self.bins,
             "bin_mm": self.bin_mm,
             "seed": self.seed,
+            "counts": self.counts,
         });
         let text = format!(
             "{}: {} sinograms of {} subjects",

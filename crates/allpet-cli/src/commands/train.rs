@@ -107,11 +107,11 @@ impl Args {
         };
         let observers: &mut [&mut dyn Observer] = &mut [&mut watch, &mut metrics, &mut picture];
         let ended = match self.what {
-            What::Autoencoder => train_autoencoder(&config, &data, place, observers)?,
-            What::Foundation => train_foundation(&config, &data, place, observers)?,
+            What::Autoencoder => train_autoencoder(&config, &data, place, observers),
+            What::Foundation => train_foundation(&config, &data, place, observers),
         };
         watch.bar.finish_and_clear();
-        if let Ended::Interrupted(step) = ended {
+        if let Ended::Interrupted(step) = ended? {
             return Err(Fault::Other(format!(
                 "interrupted after {step} of {} steps; {} is whole, the same command with --resume goes on",
                 config.train.steps,
