@@ -46,7 +46,10 @@ fn every_prompt_gives_a_body_of_its_kind() {
             seed: 4,
             ..SynthesisRequest::default()
         };
-        model.synthesise(&request, &mut |_, _| ControlFlow::Continue(())).unwrap().sinograms
+        model
+            .synthesise(&request, &mut |_, _| ControlFlow::Continue(()))
+            .unwrap()
+            .sinograms
     };
     // Where the sinogram's mass lies: a head is narrow, a trunk is wide.
     let spread = |text: &str| {
@@ -55,8 +58,11 @@ fn every_prompt_gives_a_body_of_its_kind() {
         for sinogram in sinograms.axis_iter(Axis(0)) {
             let profile = sinogram.sum_axis(Axis(0));
             let mass: f64 = profile.iter().map(|v| f64::from(*v)).sum();
-            let second: f64 =
-                profile.iter().enumerate().map(|(j, v)| f64::from(*v) * geometry.s_mm(j as f64).powi(2)).sum();
+            let second: f64 = profile
+                .iter()
+                .enumerate()
+                .map(|(j, v)| f64::from(*v) * geometry.s_mm(j as f64).powi(2))
+                .sum();
             widths.push((second / mass).sqrt());
         }
         widths.iter().sum::<f64>() / widths.len() as f64
@@ -65,6 +71,9 @@ fn every_prompt_gives_a_body_of_its_kind() {
     assert!((20.0..70.0).contains(&head), "a head spreads over {head} mm");
     for trunk in ["chest with 18F-FDG", "trunk with 18F-DOPA", "CT of the abdomen"] {
         let width = spread(trunk);
-        assert!(width > 1.2 * head, "{trunk}: {width} mm against the head's {head} mm");
+        assert!(
+            width > 1.2 * head,
+            "{trunk}: {width} mm against the head's {head} mm"
+        );
     }
 }

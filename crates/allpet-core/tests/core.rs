@@ -7,7 +7,6 @@ use allpet_core::{
 use ndarray::{Array2, ArrayD, IxDyn};
 use rand::Rng;
 
-
 #[test]
 fn pixels_and_bins_lie_where_the_conventions_say() {
     let grid = ImageGrid::new(4, 5, 2.0).unwrap();
