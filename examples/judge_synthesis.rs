@@ -5,6 +5,8 @@
 //! the training set. Prints a table, writes `judge.json` and `judge.png`.
 //! `cargo run --release --example judge_synthesis [TRAINING_STEPS] [GENERATED_PER_PROMPT] [FOLDER] [MODEL]`
 
+#![allow(clippy::print_stdout)]
+
 use allpet::autoencoder::Intensity;
 use allpet::candle::Tensor;
 use allpet::io::{Grid, Palette, Tile};

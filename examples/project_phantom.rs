@@ -3,6 +3,8 @@
 //! Writes `project_phantom.png`: image, sinogram, its deviation from the closed form, and the reconstruction.
 //! `cargo run --release --example project_phantom [SIZE] [FOLDER]`
 
+#![allow(clippy::print_stdout)]
+
 use allpet::core::{ImageGrid, ParallelGeometry};
 use allpet::io::{Grid, Palette, Tile, Window};
 use allpet::radon::analytic::{Ellipse, project};

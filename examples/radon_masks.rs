@@ -3,6 +3,8 @@
 //! Writes `radon_masks.png`: masks of 1 to 4 blocks (eqs. 2-4), the same clipped (eq. 5), and `C_pos`, `S`, `C_neg`.
 //! `cargo run --release --example radon_masks [SIZE] [FOLDER]`
 
+#![allow(clippy::print_stdout)]
+
 use allpet::core::ParallelGeometry;
 use allpet::io::{Grid, Palette, Tile};
 use allpet::mask::{BlockBank, MaskConfig, MaskGenerator, Normalisation, consistency, decompose};

@@ -2,6 +2,8 @@
 //!
 //! Writes `synthesize.png`. `cargo run --release --example synthesize [STEPS] [FOLDER]`
 
+#![allow(clippy::print_stdout)]
+
 use allpet::io::{Grid, Palette, Tile};
 use allpet::prelude::*;
 use ndarray::{Axis, Ix3};

@@ -4,6 +4,8 @@
 //! of a disc with a hot spot is written first and read back the same way. Writes `your_sinogram.png` and
 //! `your_samples.png`. One acquisition bootstrapped is no population: this shows the chain, not a useful model.
 
+#![allow(clippy::print_stdout)]
+
 use allpet::core::{CylindricalScanner, Dataset, ImageGrid, ParallelGeometry, Prompt, stream};
 use allpet::foundation::{
     Foundation, MODEL_FILE, Place, RunConfig, SynthesisRequest, resample, train_autoencoder, train_foundation,

@@ -1,5 +1,7 @@
 //! The pieces hang together: a model trained in seconds, its file, its prompts, its samples, and a kill in between.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use allpet::candle::Device;
 use allpet::foundation::{
     Ended, Foundation, MODEL_FILE, Place, RunConfig, SynthesisRequest, describe, resample, save,

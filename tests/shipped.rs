@@ -1,5 +1,7 @@
 //! The shipped weights: they load, they are what the recipe says, and they answer every prompt they were trained on.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use allpet::foundation::RunConfig;
 use allpet::prelude::*;
 use ndarray::Axis;

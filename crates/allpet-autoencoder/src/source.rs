@@ -25,7 +25,7 @@ pub struct Augmentation {
 }
 
 impl Augmentation {
-    /// For sinograms of `geometry`: blocks of an eighth of the field, 1 to 4 of them.
+    /// For sinograms of `geometry`: 1 to 4 blocks with sides of a sixteenth to a quarter of the field.
     pub fn for_geometry(geometry: &ParallelGeometry) -> Self {
         let size = geometry.bins;
         let masks = MaskConfig {

@@ -1,5 +1,7 @@
 //! The autoencoder starts faithful, its coding inverts, its batches are a function of the step, its rotation is exact.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use allpet_autoencoder::{
     Augmentation, Autoencoder, AutoencoderConfig, AutoencoderObjective, Bottleneck, Intensity, SinogramSource,
 };

@@ -1,5 +1,7 @@
 //! Geometry, prompts, streams, finite checks, datasets and whole-or-nothing files.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use allpet_core::{
     CylindricalScanner, Dataset, Error, ImageGrid, Modality, ParallelGeometry, Prompt, Region, Task, Tracer,
     check_finite, fill_normal, stream, write_atomically, write_bytes_atomically,

@@ -95,7 +95,7 @@ impl DenoiserConfig {
                 faults.push(format!("{name} is 0 or empty; expected at least 1"));
             }
         }
-        if self.embedding % 2 != 0 {
+        if !self.embedding.is_multiple_of(2) {
             faults.push(format!("embedding of {}; expected an even width", self.embedding));
         }
         for (level, width) in self.widths.iter().enumerate() {

@@ -71,17 +71,8 @@ fn transpose(x: &[f32], rows: usize, cols: usize, stride: usize, out_rows: usize
     out
 }
 
-/// `C [m, n] = Aᵀ·B` for `A [depth, a_stride]`, `B [depth, b_stride]`; the strides are whole tiles.
-fn product(
-    a: &[f32],
-    a_stride: usize,
-    b: &[f32],
-    b_stride: usize,
-    depth: usize,
-    m: usize,
-    c: &mut [f32],
-    c_stride: usize,
-) {
+/// `C [m, b_stride] = Aᵀ·B` for `A [depth, a_stride]`, `B [depth, b_stride]`; the strides are whole tiles.
+fn product(a: &[f32], a_stride: usize, b: &[f32], b_stride: usize, depth: usize, m: usize, c: &mut [f32]) {
     let kernel = Kernel::get();
     let start = [0f32; 8];
     let sum = Sum {
@@ -100,8 +91,8 @@ fn product(
                 &a[top..],
                 &b[left..],
                 &start,
-                &mut c[top * c_stride + left..],
-                c_stride,
+                &mut c[top * b_stride + left..],
+                b_stride,
                 valid,
                 false,
             );
@@ -118,7 +109,7 @@ impl Head {
         let part = |i: usize| widen(&qkv[(i * channels + head * d) * n..][..d * n], d, n, wide);
         let (q, k, v) = (part(0), part(1), part(2));
         let mut weights = vec![0f32; wide * wide];
-        product(&k, wide, &q, wide, d, n, &mut weights, wide);
+        product(&k, wide, &q, wide, d, n, &mut weights);
         let scale = 1.0 / (d as f32).sqrt();
         vectorised(
             #[inline(always)]
@@ -169,7 +160,6 @@ impl Head {
             self.n,
             self.d,
             &mut wide,
-            self.wide,
         );
         narrow(&wide, self.wide, self.n, out);
     }
@@ -180,11 +170,11 @@ impl Head {
         let grad = widen(grad, d, n, wide);
         let mut result = vec![0f32; d * wide];
         let straight = transpose(&self.weights, n, n, wide, wide, wide);
-        product(&self.flip(&grad), tall, &straight, wide, n, d, &mut result, wide);
+        product(&self.flip(&grad), tall, &straight, wide, n, d, &mut result);
         narrow(&result, wide, n, dv);
         // dS = P∘(dP - Σ_j P·dP)/√d, all transposed.
         let mut ds = vec![0f32; wide * wide];
-        product(&self.v, wide, &grad, wide, d, n, &mut ds, wide);
+        product(&self.v, wide, &grad, wide, d, n, &mut ds);
         let scale = 1.0 / (d as f32).sqrt();
         let mut dots = vec![0f32; wide];
         for (row, weights) in ds.chunks_exact(wide).zip(self.weights.chunks_exact(wide)).take(n) {
@@ -201,19 +191,10 @@ impl Head {
                 *v = p * (*v - t) * scale;
             }
         }
-        product(&self.flip(&self.k), tall, &ds, wide, n, d, &mut result, wide);
+        product(&self.flip(&self.k), tall, &ds, wide, n, d, &mut result);
         narrow(&result, wide, n, dq);
         let straight = transpose(&ds, n, n, wide, wide, wide);
-        product(
-            &self.flip(&self.q),
-            tall,
-            &straight,
-            wide,
-            n,
-            d,
-            &mut result,
-            wide,
-        );
+        product(&self.flip(&self.q), tall, &straight, wide, n, d, &mut result);
         narrow(&result, wide, n, dk);
     }
 }

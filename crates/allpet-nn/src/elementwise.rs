@@ -12,17 +12,15 @@ pub(crate) fn lane_sum<const K: usize>(length: usize, f: impl Fn(usize) -> [f32;
     let whole = length - length % LANES;
     for first in (0..whole).step_by(LANES) {
         for lane in 0..LANES {
-            let values = f(first + lane);
-            for k in 0..K {
-                lanes[k][lane] += values[k];
+            for (lanes, value) in lanes.iter_mut().zip(f(first + lane)) {
+                lanes[lane] += value;
             }
         }
     }
     let mut total = lanes.map(|lanes| lanes.iter().map(|v| f64::from(*v)).sum::<f64>());
     for i in whole..length {
-        let values = f(i);
-        for k in 0..K {
-            total[k] += f64::from(values[k]);
+        for (total, value) in total.iter_mut().zip(f(i)) {
+            *total += f64::from(value);
         }
     }
     total

@@ -1,5 +1,7 @@
 //! Every operator against a naive f64 reference: values, and gradients by central differences of that reference.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use allpet_core::{fill_normal, stream};
 use allpet_nn::{
     Window, attention, concat_channels, conv2d, depth_to_space, group_norm, linear, space_to_depth,
