@@ -327,7 +327,8 @@ fn training_lowers_the_loss() {
     let root = tempfile::tempdir().unwrap();
     let mut settings = config(60);
     settings.autoencoder = Some(folder().join("a").join(MODEL_FILE));
-    for (kind, factor) in [("autoencoder", 0.5), ("foundation", 0.95)] {
+    // The autoencoder starts faithful already, so that there is less to gain than from random weights.
+    for (kind, factor) in [("autoencoder", 0.7), ("foundation", 0.95)] {
         let mut losses = Losses(Vec::new());
         run(
             &root.path().join(kind),
