@@ -4,7 +4,8 @@
 set -euo pipefail
 out=${1:-runs/small}
 mkdir -p "$out"
-allpet() { cargo run --release --quiet --bin allpet -- "$@"; }
+# ALLPET names an installed program; without it the one of this workspace is built.
+allpet() { ${ALLPET:-cargo run --release --quiet --bin allpet --} "$@"; }
 
 simulate() { test -s "$out/$1.safetensors" || allpet simulate --task synthesis --split train --subjects 20 --counts 1e7 --out "$out/$1.safetensors" "${@:2}"; }
 simulate brain --region brain --count 400 --seed 1

@@ -45,7 +45,7 @@ impl DenoiserConfig {
         Self {
             widths: vec![48, 96, 160],
             blocks: 1,
-            attention: vec![2],
+            attention: vec![1, 2],
             heads: 4,
             groups: 8,
             embedding: 256,
@@ -121,6 +121,24 @@ impl DenoiserConfig {
             })
         }
     }
+}
+
+/// Channels of [`position`].
+const POSITION: usize = 3;
+
+/// Where each pixel lies, `[B, 3, H, W]`: cosine and sine of its share of a half turn, and its bin from -1 to 1.
+///
+/// A point traces `s = x·cos θ + y·sin θ` through a sinogram: what a pixel means depends on where it is, which a
+/// convolution cannot know.
+fn position(x: &Tensor) -> Result<Tensor> {
+    let (batch, _, views, bins) = x.dims4()?;
+    let mut values = Vec::with_capacity(POSITION * views * bins);
+    let angle = |view: usize| std::f64::consts::PI * (view as f64 + 0.5) / views as f64;
+    values.extend((0..views * bins).map(|i| angle(i / bins).cos() as f32));
+    values.extend((0..views * bins).map(|i| angle(i / bins).sin() as f32));
+    values.extend((0..views * bins).map(|i| ((2 * (i % bins) + 1) as f32) / bins as f32 - 1.0));
+    let one = Tensor::from_vec(values, (1, POSITION, views, bins), x.device())?;
+    Ok(one.broadcast_as((batch, POSITION, views, bins))?.contiguous()?)
 }
 
 /// A residual block and the attention that may follow it.
@@ -254,7 +272,7 @@ impl UNet {
                 Linear::new(&params.sub("time1"), e, e)?,
             ),
             prompt: Linear::new(&params.sub("prompt"), e, e)?,
-            enter: Conv2d::new(&params.sub("enter"), channels + 1, first, 3, same)?,
+            enter: Conv2d::new(&params.sub("enter"), channels + 1 + POSITION, first, 3, same)?,
             down,
             middle,
             up,
@@ -282,7 +300,8 @@ impl UNet {
             .1
             .forward(&self.time.0.forward(&self.waves(t)?)?.silu()?)?;
         let embedding = (time + self.prompt.forward(prompt)?)?.silu()?;
-        let mut x = self.enter.forward(&concat_channels(x, mask)?)?;
+        let inputs = concat_channels(&concat_channels(x, mask)?, &position(x)?)?;
+        let mut x = self.enter.forward(&inputs)?;
         let mut skips = vec![x.clone()];
         for (stages, halve) in &self.down {
             for stage in stages {

@@ -6,8 +6,8 @@ use ndarray::{ArrayD, Axis, IxDyn};
 use rand::Rng;
 use std::fmt;
 
-/// Batch elements in the batch check.
-const BATCH: usize = 3;
+/// Batch elements in the batch check (as many as an operator may handle in another way than single ones).
+const BATCH: usize = 7;
 /// Unit impulses tried on each side.
 const IMPULSES: u64 = 24;
 

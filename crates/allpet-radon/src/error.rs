@@ -27,6 +27,14 @@ pub enum Error {
         /// What was given.
         got: f64,
     },
+    /// Instructions that this processor does not have.
+    #[error("this processor has no {got:?}; it has {available:?}")]
+    Instructions {
+        /// What was asked for.
+        got: crate::Instructions,
+        /// What there is, the fastest first.
+        available: Vec<crate::Instructions>,
+    },
     /// A filter that does not exist.
     #[error("unknown filter `{word}`; known: {known}")]
     UnknownFilter {

@@ -5,8 +5,12 @@
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::kernel::{BEYOND, Tent, indices_within};
+use crate::gather::Gathering;
 use crate::operator::exchange_tail;
+use crate::pool::{Buffer, Pool};
+use crate::simd::{Instructions, LANES, Level};
+use crate::slices::{Part, in_parts};
+use crate::tent::{Ray, Tents};
 use allpet_core::{ImageGrid, ParallelGeometry};
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use rayon::prelude::*;
@@ -15,13 +19,6 @@ use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use std::f64::consts::PI;
 use std::fmt;
 use std::sync::Arc;
-
-/// Slices filtered before they are back-projected.
-const GROUP: usize = 16;
-/// Image rows that share a pass over the views.
-const ROWS: usize = 8;
-/// Zeros before a filtered view, for the interpolation; [`BEYOND`] follow it.
-const PAD: usize = 2;
 
 /// Filtered back-projection; the image has the values of the object at any pixel and bin size.
 ///
@@ -40,6 +37,9 @@ pub struct Fbp {
     to_frequency: Arc<dyn RealToComplex<f32>>,
     to_space: Arc<dyn ComplexToReal<f32>>,
     weights: Vec<f64>,
+    back: Gathering,
+    level: Level,
+    pool: Pool,
 }
 
 impl fmt::Debug for Fbp {
@@ -79,6 +79,29 @@ impl Fbp {
         // Long enough for a linear convolution over the widened view: nothing wraps around.
         let length = (2 * (geometry.bins + beyond)).next_power_of_two().max(4);
         let response = filter.response(length, geometry.bin_mm, cutoff)?;
+        let centre = centre + beyond as f64;
+        let pixels_per_bin = grid.pixel_mm / geometry.bin_mm;
+        // Rows of the image: the bin of column i on row l, linear in both.
+        let rays: Vec<Ray> = (0..geometry.views)
+            .map(|source| {
+                let (sin, cos) = geometry.angle(source).sin_cos();
+                Ray {
+                    source,
+                    first: centre + (grid.x_mm(0.0) * cos + grid.y_mm(0.0) * sin) / geometry.bin_mm,
+                    per_line: -sin * pixels_per_bin,
+                    step: cos * pixels_per_bin,
+                    slope: 1.0,
+                    inverse_slope: 1.0,
+                }
+            })
+            .collect();
+        let width = geometry.bins + 2 * beyond;
+        let back = Gathering {
+            rows: grid.rows,
+            cols: grid.cols,
+            straight: Tents::new(&rays, width, 1.0, false),
+            turned: Tents::new(&[], width, 1.0, false),
+        };
         let mut planner = RealFftPlanner::<f32>::new();
         Ok(Self {
             grid,
@@ -91,7 +114,20 @@ impl Fbp {
             to_frequency: planner.plan_fft_forward(length),
             to_space: planner.plan_fft_inverse(length),
             weights,
+            back,
+            level: Level::best(),
+            pool: Pool::default(),
         })
+    }
+
+    /// The same with other instructions than the fastest: `Portable` gives the same bytes on every processor, as far
+    /// as the Fourier transform does.
+    ///
+    /// # Errors
+    /// Instructions that this processor does not have.
+    pub fn with_instructions(mut self, instructions: Instructions) -> Result<Self> {
+        self.level = Level::of(instructions)?;
+        Ok(self)
     }
 
     /// The image grid.
@@ -116,101 +152,68 @@ impl Fbp {
             &self.grid.shape(),
         )?;
         let mut image = ArrayD::zeros(IxDyn(&shape));
-        let sinogram = sinogram.as_standard_layout();
-        if let (Some(from), Some(to)) = (sinogram.as_slice(), image.as_slice_mut()) {
-            let (sinogram_size, image_size) = (
-                self.geometry.views * self.geometry.bins,
-                self.grid.rows * self.grid.cols,
-            );
-            for (from, to) in from
-                .chunks(GROUP * sinogram_size)
-                .zip(to.chunks_mut(GROUP * image_size))
-            {
-                let filtered = self.filtered(from)?;
-                self.back_project(&filtered, to);
-            }
-        }
+        let [views, bins] = self.geometry.shape();
+        let image_size = self.grid.rows * self.grid.cols;
+        let batch = sinogram.len() / (views * bins);
+        in_parts(
+            sinogram,
+            image.view_mut(),
+            (batch, views * bins, image_size),
+            |part| {
+                match part {
+                    Part::One(from, to) => {
+                        let filtered = self.filtered::<1>(from)?;
+                        self.back.one(self.level, &self.pool, &filtered, to);
+                    }
+                    Part::Many(from, to) => {
+                        let filtered = self.filtered::<LANES>(from)?;
+                        self.back.many(self.level, &self.pool, &filtered, to);
+                    }
+                }
+                Ok::<(), Error>(())
+            },
+        )?;
         Ok(image)
     }
 
-    fn width(&self) -> usize {
-        PAD + self.geometry.bins + 2 * self.beyond + BEYOND
-    }
-
-    /// Every view filtered, weighted and widened by `beyond` bins and by zeros on each side.
-    fn filtered(&self, sinograms: &[f32]) -> Result<Vec<f32>> {
-        let (bins, beyond, width) = (self.geometry.bins, self.beyond, self.width());
-        let mut out = vec![0.0f32; sinograms.len() / bins * width];
+    /// Every view filtered, weighted and widened by `beyond` bins and by zeros on each side; `N` lanes of slices
+    /// innermost.
+    fn filtered<const N: usize>(&self, sinograms: &[f32]) -> Result<Buffer> {
+        let [views, bins] = self.geometry.shape();
+        let (beyond, tents) = (self.beyond, &self.back.straight);
+        let (pad, step) = (tents.pad(), tents.stride());
+        let mut out = self.pool.take(tents.source_len(views) * N);
+        out[..pad * N].fill(0.0);
         let scratch = || {
             let zero = Complex::new(0.0f32, 0.0);
             (vec![0.0f32; self.length], vec![zero; self.length / 2 + 1])
         };
-        out.par_chunks_mut(width)
-            .zip(sinograms.par_chunks(bins))
+        out[pad * N..]
+            .par_chunks_mut(step * N)
             .enumerate()
-            .try_for_each_init(scratch, |(signal, spectrum), (index, (out, view))| {
-                signal.fill(0.0);
-                signal[..bins].copy_from_slice(view);
-                self.to_frequency.process(signal, spectrum)?;
-                for (value, &h) in spectrum.iter_mut().zip(&self.response) {
-                    *value *= h;
-                }
-                // A real signal has no imaginary part there; rounding may have left one.
-                spectrum[0].im = 0.0;
-                spectrum[self.length / 2].im = 0.0;
-                self.to_space.process(spectrum, signal)?;
-                let weight = self.weights[index % self.geometry.views] as f32;
-                let out = &mut out[PAD..width - BEYOND];
-                let (before, after) = out.split_at_mut(beyond);
-                before.copy_from_slice(&signal[self.length - beyond..]);
-                after.copy_from_slice(&signal[..bins + beyond]);
-                for value in out {
-                    *value *= weight;
+            .try_for_each_init(scratch, |(signal, spectrum), (view, row)| {
+                row.fill(0.0);
+                let weight = self.weights[view] as f32;
+                for (lane, sinogram) in sinograms.chunks_exact(views * bins).enumerate() {
+                    signal.fill(0.0);
+                    signal[..bins].copy_from_slice(&sinogram[view * bins..][..bins]);
+                    self.to_frequency.process(signal, spectrum)?;
+                    for (value, &h) in spectrum.iter_mut().zip(&self.response) {
+                        *value *= h;
+                    }
+                    // A real signal has no imaginary part there; rounding may have left one.
+                    spectrum[0].im = 0.0;
+                    spectrum[self.length / 2].im = 0.0;
+                    self.to_space.process(spectrum, signal)?;
+                    let before = &signal[self.length - beyond..];
+                    let values = before.iter().chain(&signal[..bins + beyond]);
+                    for (to, from) in row.iter_mut().skip(lane).step_by(N).zip(values) {
+                        *to = from * weight;
+                    }
                 }
                 Ok::<(), Error>(())
             })?;
         Ok(out)
-    }
-
-    fn back_project(&self, filtered: &[f32], images: &mut [f32]) {
-        let (rows, cols, views, width) = (self.grid.rows, self.grid.cols, self.geometry.views, self.width());
-        let last = (width - PAD - BEYOND) as f64 - 1.0;
-        let centre = self.geometry.centre_bin() + self.beyond as f64;
-        // Per view: bin of the first column's x, bins per column, bins per mm of y.
-        let rays: Vec<(f64, f64, f64, Tent)> = (0..views)
-            .map(|k| {
-                let (sin, cos) = self.geometry.angle(k).sin_cos();
-                let per_mm = 1.0 / self.geometry.bin_mm;
-                let step = cos * per_mm * self.grid.pixel_mm;
-                (
-                    centre + self.grid.x_mm(0.0) * cos * per_mm,
-                    step,
-                    sin * per_mm,
-                    Tent::interpolation(step),
-                )
-            })
-            .collect();
-        images
-            .par_chunks_mut(rows * cols)
-            .enumerate()
-            .for_each(|(slice, image)| {
-                image
-                    .par_chunks_mut(ROWS * cols)
-                    .enumerate()
-                    .for_each(|(block, image)| {
-                        for (k, (start, step, per_y, tent)) in rays.iter().enumerate() {
-                            let view = &filtered[(slice * views + k) * width..][..width];
-                            for (i, row) in image.chunks_mut(cols).enumerate() {
-                                let base = start + self.grid.y_mm((block * ROWS + i) as f64) * per_y;
-                                let inside = indices_within(base, *step, cols, 0.0, last);
-                                if !inside.is_empty() {
-                                    let first = base + inside.start as f64 * step;
-                                    tent.add(&mut row[inside], view, PAD, first);
-                                }
-                            }
-                        }
-                    });
-            });
     }
 }
 

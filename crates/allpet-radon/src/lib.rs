@@ -25,14 +25,17 @@ pub mod check;
 mod error;
 mod fbp;
 mod filter;
+mod forward;
+mod gather;
 mod joseph;
-mod kernel;
-#[cfg(target_arch = "x86_64")]
-mod kernel_x86;
 mod operator;
+mod pool;
 mod projector;
+mod simd;
+mod slices;
 #[cfg(feature = "candle")]
 pub mod tensor;
+mod tent;
 
 pub use arc_correction::arc_correct;
 pub use error::{Error, Result};
@@ -40,3 +43,4 @@ pub use fbp::Fbp;
 pub use filter::Filter;
 pub use operator::{LinearOperator, batch_of, exchange_tail};
 pub use projector::Projector;
+pub use simd::Instructions;

@@ -1,25 +1,33 @@
 //! The parallel-beam projector: Joseph's forward projection and its exact transpose.
 
 use crate::error::{Error, Result};
+use crate::forward::{Lines, PAD, ProjectSlices, ProjectTile, SLACK, TILE, padded_len, stride};
+use crate::gather::Gathering;
 use crate::joseph::View;
-use crate::kernel::BEYOND;
 use crate::operator::{LinearOperator, batch_of};
+use crate::pool::{Buffer, Pool};
+use crate::simd::{Instructions, LANES, Level};
+use crate::slices::{Part, alike, in_parts, interleave, separate};
+use crate::tent::{Ray, Tents};
 use allpet_core::{ImageGrid, ParallelGeometry};
 use ndarray::{ArrayViewD, ArrayViewMutD};
 use rayon::prelude::*;
 
-/// Slices whose padded copies are held at once.
-const GROUP: usize = 16;
-/// Image lines that share a pass over the views in the adjoint.
-const LINES: usize = 8;
-/// Zeros before an image line; [`BEYOND`] follow it.
-const PAD: usize = 2;
+/// Views that share a pass over the image: their bins and a tile of lines fit the second cache.
+const VIEWS: usize = 8;
+/// Image lines that are copied together.
+const COPIED: usize = 16;
+/// Most elements of a padded array; the kernels index with 32 bits.
+const MOST: usize = i32::MAX as usize;
 
 /// Line integrals of an image along parallel rays, `[.., row, col]` to `[.., view, radial]`, in (image unit)·mm.
 ///
 /// Joseph's method (linear interpolation along the principal axis); at the image's border the last pixel reaches to
 /// its edge, so that an image of ones gives the chord of the image's rectangle. The adjoint is the Euclidean
 /// transpose, without pixel-area or angle factors. Geometry is `f64`, sums are `f32`.
+///
+/// A projector holds everything that depends on the geometry only, and the buffers of earlier calls; clones share
+/// the buffers. It uses the instructions that the processor has (AVX-512, AVX2, or plain code).
 #[derive(Debug, Clone)]
 pub struct Projector {
     grid: ImageGrid,
@@ -27,38 +35,80 @@ pub struct Projector {
     domain: [usize; 2],
     range: [usize; 2],
     views: Vec<View>,
-    /// Zeros before a sinogram row; as many and [`BEYOND`] follow it.
-    view_padding: usize,
+    transpose: Gathering,
+    level: Level,
+    pool: Pool,
 }
 
 impl Projector {
     /// A projector from `grid` to `geometry`.
     ///
     /// # Errors
-    /// An invalid grid or geometry; a bin that is not between 0.001 and 1,000 pixels.
+    /// An invalid grid or geometry; a bin that is not between 0.001 and 1,000 pixels; bins that all miss the image;
+    /// sizes beyond 32-bit indices.
     pub fn new(grid: ImageGrid, geometry: ParallelGeometry) -> Result<Self> {
         grid.validate()?;
         geometry.validate()?;
+        let setting = |what, expected, got| Err(Error::Setting { what, expected, got });
         let ratio = geometry.bin_mm / grid.pixel_mm;
         if !(1e-3..=1e3).contains(&ratio) {
-            return Err(Error::Setting {
-                what: "bin size in pixels",
-                expected: "0.001 to 1000",
-                got: ratio,
-            });
+            return setting("bin size in pixels", "0.001 to 1000", ratio);
+        }
+        let reach = (grid.rows as f64).hypot(grid.cols as f64) / 2.0 * grid.pixel_mm;
+        let (first, last) = (geometry.s_mm(0.0), geometry.s_mm(geometry.bins as f64 - 1.0));
+        if first > reach || last < -reach {
+            return setting(
+                "centre offset in bins",
+                "one at which some bin meets the image",
+                geometry.offset_bins,
+            );
         }
         let views: Vec<_> = (0..geometry.views)
             .map(|k| View::new(&grid, &geometry, k))
             .collect();
-        let view_padding = views.iter().map(View::padding).max().unwrap_or(0);
+        let rays = |transposed: bool| -> Vec<Ray> {
+            let chosen = views
+                .iter()
+                .enumerate()
+                .filter(|(_, v)| v.transposed == transposed);
+            chosen.map(|(k, v)| v.ray(k)).collect()
+        };
+        let gentlest = views.iter().map(|v| v.per_bin).fold(1.0, f64::min);
+        let tents = |transposed| Tents::new(&rays(transposed), geometry.bins, gentlest, true);
+        let transpose = Gathering {
+            rows: grid.rows,
+            cols: grid.cols,
+            straight: tents(false),
+            turned: tents(true),
+        };
+        let image = padded_len(grid.rows, grid.cols).max(padded_len(grid.cols, grid.rows));
+        let largest = image.max(transpose.straight.source_len(geometry.views));
+        if largest.saturating_mul(LANES) > MOST {
+            return setting(
+                "elements of a padded image or sinogram",
+                "at most 134,217,727",
+                largest as f64,
+            );
+        }
         Ok(Self {
             grid,
             geometry,
             domain: grid.shape(),
             range: geometry.shape(),
             views,
-            view_padding,
+            transpose,
+            level: Level::best(),
+            pool: Pool::default(),
         })
+    }
+
+    /// The same with other instructions than the fastest: `Portable` gives the same bytes on every processor.
+    ///
+    /// # Errors
+    /// Instructions that this processor does not have.
+    pub fn with_instructions(mut self, instructions: Instructions) -> Result<Self> {
+        self.level = Level::of(instructions)?;
+        Ok(self)
     }
 
     /// The image grid.
@@ -71,169 +121,228 @@ impl Projector {
         &self.geometry
     }
 
-    fn forward_group(&self, images: &[f32], sinograms: &mut [f32], scratch: &mut Scratch) {
-        let [rows, cols] = self.domain;
-        let (row_stride, col_stride) = (PAD + cols + BEYOND, PAD + rows + BEYOND);
-        let by_row = cleared(&mut scratch.rows, images.len() / cols * row_stride);
-        by_row
-            .par_chunks_mut(row_stride)
-            .zip(images.par_chunks(cols))
-            .for_each(|(padded, row)| {
-                padded[PAD..PAD + cols].copy_from_slice(row);
-            });
-        let by_col: &mut [f32] = if self.views.iter().any(|v| v.transposed) {
-            let by_col = cleared(&mut scratch.cols, images.len() / rows * col_stride);
-            by_col
-                .par_chunks_mut(cols * col_stride)
-                .zip(images.par_chunks(rows * cols))
-                .for_each(|(padded, image)| {
-                    transpose(image, cols, &mut padded[PAD..], col_stride);
-                });
-            by_col
-        } else {
-            &mut []
-        };
-        let (by_row, by_col) = (&*by_row, &*by_col);
-        sinograms
-            .par_chunks_mut(self.geometry.bins)
-            .enumerate()
-            .for_each(|(index, bins)| {
-                let (slice, view) = (index / self.views.len(), &self.views[index % self.views.len()]);
-                let (image, stride) = if view.transposed {
-                    (by_col, col_stride)
-                } else {
-                    (by_row, row_stride)
-                };
-                let image = &image[slice * view.lines * stride..][..view.lines * stride];
-                bins.fill(0.0);
-                for (line, pixels) in image.chunks(stride).enumerate() {
-                    view.project_line(line, pixels, PAD, bins);
-                }
-                if view.reversed {
-                    bins.reverse();
-                }
-                for bin in bins {
-                    *bin *= view.length_mm;
-                }
-            });
+    fn turned(&self) -> bool {
+        self.views.iter().any(|v| v.transposed)
     }
 
-    fn adjoint_group(&self, sinograms: &[f32], images: &mut [f32], scratch: &mut Scratch) {
-        let [rows, cols] = self.domain;
-        let [count, bins] = self.range;
-        let pad = self.view_padding;
-        let stride = bins + 2 * pad + BEYOND;
-        let padded = cleared(&mut scratch.rows, sinograms.len() / bins * stride);
-        padded
-            .par_chunks_mut(stride)
-            .zip(sinograms.par_chunks(bins))
-            .enumerate()
-            .for_each(|(index, (to, from))| {
-                let view = &self.views[index % count];
-                to[pad..pad + bins].copy_from_slice(from);
-                if view.reversed {
-                    to[pad..pad + bins].reverse();
-                }
-                for value in &mut to[pad..pad + bins] {
-                    *value *= view.length_mm;
-                }
-            });
-        let padded = &*padded;
-        let accumulate = |image: &mut [f32], lines: usize, pixels: usize, transposed: bool| {
-            // Blocks of lines never cross from one slice into the next.
-            image
-                .par_chunks_mut(lines * pixels)
-                .enumerate()
-                .for_each(|(slice, image)| {
-                    image
-                        .par_chunks_mut(LINES * pixels)
-                        .enumerate()
-                        .for_each(|(block, image)| {
-                            image.fill(0.0);
-                            for (k, view) in self
-                                .views
-                                .iter()
-                                .enumerate()
-                                .filter(|(_, v)| v.transposed == transposed)
-                            {
-                                let values = &padded[(slice * count + k) * stride..][..stride];
-                                for (i, line) in image.chunks_mut(pixels).enumerate() {
-                                    view.back_project_line(block * LINES + i, values, pad, line);
-                                }
-                            }
-                        });
-                });
+    /// Bins in whole blocks of lanes.
+    fn wide(&self) -> usize {
+        self.geometry.bins.div_ceil(LANES) * LANES
+    }
+
+    fn tiles(&self, view: &View) -> impl Iterator<Item = Lines> + use<> {
+        let lines = if view.transposed {
+            self.grid.cols
+        } else {
+            self.grid.rows
         };
-        accumulate(images, rows, cols, false);
-        if self.views.iter().any(|v| v.transposed) {
-            let by_col = cleared(&mut scratch.cols, images.len());
-            accumulate(by_col, cols, rows, true);
-            let by_col = &*by_col;
-            images
-                .par_chunks_mut(rows * cols)
-                .zip(by_col.par_chunks(rows * cols))
-                .for_each(|(image, columns)| {
-                    for (row, line) in image.chunks_mut(cols).enumerate() {
-                        for (value, column) in line.iter_mut().zip(columns.chunks(rows)) {
-                            *value += column[row];
+        (0..lines).step_by(TILE).map(move |first| Lines {
+            first,
+            count: TILE.min(lines - first),
+        })
+    }
+
+    fn forward_one(&self, image: &[f32], sinogram: &mut [f32]) {
+        let [rows, cols] = self.domain;
+        let mut by_row = self.padded::<1>(rows, cols);
+        pad_lines(lines_of(&mut by_row, 1), stride(cols), |row, line| {
+            line.copy_from_slice(&image[row * cols..][..cols]);
+        });
+        let mut by_col = self.padded::<1>(if self.turned() { cols } else { 0 }, rows);
+        if self.turned() {
+            let step = stride(rows);
+            lines_of(&mut by_col, 1)
+                .par_chunks_mut(COPIED * step)
+                .enumerate()
+                .for_each(|(tile, lines)| {
+                    for row in 0..rows {
+                        let from = &image[row * cols + tile * COPIED..];
+                        for (line, value) in lines.chunks_exact_mut(step).zip(from) {
+                            line[PAD + row] = *value;
                         }
                     }
+                    lines.chunks_exact_mut(step).for_each(extend_ends);
                 });
         }
+        let (by_row, by_col) = (&*by_row, &*by_col);
+        let bins = self.geometry.bins;
+        sinogram
+            .par_chunks_mut(VIEWS * bins)
+            .zip(self.views.par_chunks(VIEWS))
+            .for_each(|(sinogram, views)| {
+                let mut sums = self.pool.zeros(views.len() * self.wide());
+                self.in_tiles(views, |k, view, lines| {
+                    let bins = sums[k * self.wide()..][..self.wide()].as_chunks_mut().0;
+                    self.level.run(ProjectTile {
+                        view,
+                        image: if view.transposed { by_col } else { by_row },
+                        lines,
+                        bins,
+                    });
+                });
+                for ((view, out), sums) in views
+                    .iter()
+                    .zip(sinogram.chunks_exact_mut(bins))
+                    .zip(sums.chunks_exact(self.wide()))
+                {
+                    for (out, sum) in out.iter_mut().zip(sums) {
+                        *out = sum * view.length_mm;
+                    }
+                    if view.reversed {
+                        out.reverse();
+                    }
+                }
+            });
     }
-}
 
-#[derive(Default)]
-struct Scratch {
-    rows: Vec<f32>,
-    cols: Vec<f32>,
-}
-
-fn cleared(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
-    buffer.clear();
-    buffer.resize(length, 0.0);
-    buffer
-}
-
-/// `to[col·stride + row] = from[row·cols + col]`, in tiles that stay in cache.
-fn transpose(from: &[f32], cols: usize, to: &mut [f32], stride: usize) {
-    const TILE: usize = 16;
-    let rows = from.len() / cols;
-    for row in (0..rows).step_by(TILE) {
-        for col in (0..cols).step_by(TILE) {
-            for c in col..(col + TILE).min(cols) {
-                for r in row..(row + TILE).min(rows) {
-                    to[c * stride + r] = from[r * cols + c];
+    /// Calls `work` for every view and tile of lines, tiles outermost where views share an orientation.
+    fn in_tiles(&self, views: &[View], mut work: impl FnMut(usize, &View, Lines)) {
+        let mut k = 0;
+        for run in views.chunk_by(|a, b| a.transposed == b.transposed) {
+            for lines in self.tiles(&run[0]) {
+                for (i, view) in run.iter().enumerate() {
+                    work(k + i, view, lines);
                 }
             }
+            k += run.len();
         }
+    }
+
+    fn forward_many(&self, images: &[f32], sinograms: &mut [f32]) {
+        let [rows, cols] = self.domain;
+        let size = rows * cols;
+        let mut by_row = self.padded::<LANES>(rows, cols);
+        let lines: &mut [[f32; LANES]] = lines_of(&mut by_row, LANES).as_chunks_mut().0;
+        pad_lines(lines, stride(cols), |row, line| {
+            interleave(images.chunks_exact(size).map(|i| &i[row * cols..][..cols]), line);
+        });
+        let mut by_col = self.padded::<LANES>(if self.turned() { cols } else { 0 }, rows);
+        if self.turned() {
+            let from: &[[f32; LANES]] = lines_of(&mut by_row, LANES).as_chunks().0;
+            let (from_step, step) = (stride(cols), stride(rows));
+            let lines: &mut [[f32; LANES]] = lines_of(&mut by_col, LANES).as_chunks_mut().0;
+            lines
+                .par_chunks_mut(COPIED * step)
+                .enumerate()
+                .for_each(|(tile, lines)| {
+                    for row in 0..rows {
+                        let from = &from[row * from_step + PAD + tile * COPIED..];
+                        for (line, value) in lines.chunks_exact_mut(step).zip(from) {
+                            line[PAD + row] = *value;
+                        }
+                    }
+                    lines.chunks_exact_mut(step).for_each(extend_ends);
+                });
+        }
+        let (by_row, by_col) = (by_row.as_chunks().0, by_col.as_chunks().0);
+        let bins = self.geometry.bins;
+        alike(sinograms, self.views.len() * bins, VIEWS * bins)
+            .into_par_iter()
+            .zip(self.views.par_chunks(VIEWS))
+            .for_each(|(sinograms, views)| {
+                let mut buffer = self.pool.zeros(views.len() * bins * LANES);
+                let sums: &mut [[f32; LANES]] = buffer.as_chunks_mut().0;
+                let mut rest = &mut *sums;
+                for views in views.chunk_by(|a, b| a.transposed == b.transposed) {
+                    let (sums, after) = rest.split_at_mut(views.len() * bins);
+                    rest = after;
+                    for lines in self.tiles(&views[0]) {
+                        self.level.run(ProjectSlices {
+                            views,
+                            image: if views[0].transposed { by_col } else { by_row },
+                            lines,
+                            bins: sums,
+                        });
+                    }
+                }
+                for (view, sums) in views.iter().zip(sums.chunks_exact_mut(bins)) {
+                    for sum in sums.iter_mut().flatten() {
+                        *sum *= view.length_mm;
+                    }
+                    if view.reversed {
+                        sums.reverse();
+                    }
+                }
+                separate(sums, sinograms.into_iter());
+            });
+    }
+
+    /// A buffer for `lines` padded lines of `N` slices; the slack around them is zero, the lines are not set.
+    fn padded<const N: usize>(&self, lines: usize, pixels: usize) -> Buffer {
+        let mut buffer = self.pool.take(padded_len(lines, pixels) * N);
+        let end = buffer.len() - SLACK * N;
+        buffer[..SLACK * N].fill(0.0);
+        buffer[end..].fill(0.0);
+        buffer
+    }
+
+    /// Rows of a sinogram as the transpose reads them: bins in the view's own direction, times the ray's length.
+    fn adjoint_one(&self, sinogram: &[f32], image: &mut [f32]) {
+        let tents = &self.transpose.straight;
+        let (bins, pad, step) = (self.geometry.bins, tents.pad(), tents.stride());
+        let mut source = self.pool.take(tents.source_len(self.views.len()));
+        source[..pad].fill(0.0);
+        source[pad..]
+            .par_chunks_mut(step)
+            .zip(sinogram.par_chunks(bins))
+            .zip(&self.views)
+            .for_each(|((row, from), view)| {
+                let (row, rest) = row.split_at_mut(bins);
+                row.iter_mut()
+                    .zip(from)
+                    .for_each(|(to, from)| *to = from * view.length_mm);
+                if view.reversed {
+                    row.reverse();
+                }
+                rest.fill(0.0);
+            });
+        self.transpose.one(self.level, &self.pool, &source, image);
+    }
+
+    fn adjoint_many(&self, sinograms: &[f32], images: &mut [f32]) {
+        let tents = &self.transpose.straight;
+        let (bins, pad, step) = (self.geometry.bins, tents.pad(), tents.stride());
+        let size = self.views.len() * bins;
+        let mut source = self.pool.take(tents.source_len(self.views.len()) * LANES);
+        source[..pad * LANES].fill(0.0);
+        let rows: &mut [[f32; LANES]] = source[pad * LANES..].as_chunks_mut().0;
+        rows.par_chunks_mut(step)
+            .zip(&self.views)
+            .enumerate()
+            .for_each(|(k, (row, view))| {
+                let (row, rest) = row.split_at_mut(bins);
+                interleave(sinograms.chunks_exact(size).map(|s| &s[k * bins..][..bins]), row);
+                for value in row.iter_mut().flatten() {
+                    *value *= view.length_mm;
+                }
+                if view.reversed {
+                    row.reverse();
+                }
+                rest.fill([0.0; LANES]);
+            });
+        self.transpose.many(self.level, &self.pool, &source, images);
     }
 }
 
-/// Runs `work` over groups of batch elements in standard layout, through a copy where an array is not.
-fn in_groups(
-    input: ArrayViewD<'_, f32>,
-    mut out: ArrayViewMutD<'_, f32>,
-    (batch, from, to): (usize, usize, usize),
-    mut work: impl FnMut(&[f32], &mut [f32]),
-) {
-    let input = input.as_standard_layout();
-    let Some(input) = input.as_slice() else { return };
-    let mut run = |out: &mut [f32]| {
-        if batch * to > 0 {
-            input
-                .chunks(GROUP * from)
-                .zip(out.chunks_mut(GROUP * to))
-                .for_each(|(x, y)| work(x, y));
-        }
-    };
-    if let Some(out) = out.as_slice_mut() {
-        run(out);
-    } else {
-        let mut copy = vec![0.0; batch * to];
-        run(&mut copy);
-        out.iter_mut().zip(copy).for_each(|(to, from)| *to = from);
-    }
+/// The lines of a padded buffer, without the slack around them.
+fn lines_of(buffer: &mut [f32], slices: usize) -> &mut [f32] {
+    let end = buffer.len() - SLACK * slices;
+    &mut buffer[SLACK * slices..end]
+}
+
+/// Writes every line by `fill` and carries its end pixels outward.
+fn pad_lines<T: Copy + Send>(lines: &mut [T], step: usize, fill: impl Fn(usize, &mut [T]) + Sync) {
+    lines.par_chunks_mut(step).enumerate().for_each(|(row, line)| {
+        fill(row, &mut line[PAD..step - PAD]);
+        extend_ends(line);
+    });
+}
+
+fn extend_ends<T: Copy>(line: &mut [T]) {
+    let end = line.len() - PAD;
+    let (first, last) = (line[PAD], line[end - 1]);
+    line[..PAD].fill(first);
+    line[end..].fill(last);
 }
 
 impl LinearOperator for Projector {
@@ -248,16 +357,24 @@ impl LinearOperator for Projector {
     fn forward(&self, x: ArrayViewD<'_, f32>, out: ArrayViewMutD<'_, f32>) -> Result<()> {
         let batch = batch_of(x.shape(), &self.domain, out.shape(), &self.range)?;
         let sizes = (batch, self.domain.iter().product(), self.range.iter().product());
-        let mut scratch = Scratch::default();
-        in_groups(x, out, sizes, |x, y| self.forward_group(x, y, &mut scratch));
-        Ok(())
+        in_parts(x, out, sizes, |part| {
+            match part {
+                Part::One(x, y) => self.forward_one(x, y),
+                Part::Many(x, y) => self.forward_many(x, y),
+            }
+            Ok(())
+        })
     }
 
     fn adjoint(&self, y: ArrayViewD<'_, f32>, out: ArrayViewMutD<'_, f32>) -> Result<()> {
         let batch = batch_of(y.shape(), &self.range, out.shape(), &self.domain)?;
         let sizes = (batch, self.range.iter().product(), self.domain.iter().product());
-        let mut scratch = Scratch::default();
-        in_groups(y, out, sizes, |y, x| self.adjoint_group(y, x, &mut scratch));
-        Ok(())
+        in_parts(y, out, sizes, |part| {
+            match part {
+                Part::One(y, x) => self.adjoint_one(y, x),
+                Part::Many(y, x) => self.adjoint_many(y, x),
+            }
+            Ok(())
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::common::{geometry, noise, relative};
 use allpet_core::{ImageGrid, ParallelGeometry};
-use allpet_radon::{LinearOperator, Projector};
+use allpet_radon::{Instructions, LinearOperator, Projector};
 use ndarray::{ArrayD, ArrayView2, Axis, IxDyn, s};
 
 /// Every line crossed at its centre, in world coordinates; the end pixels reach to their outer edges.
@@ -66,17 +66,37 @@ fn single_precision_stays_within_2e_6_of_double() {
         let grid = ImageGrid::new(rows, cols, pixel).unwrap();
         for offset in [0.0, 1.0] {
             let image = noise(4, &[rows, cols]) + offset;
-            let got = Projector::new(grid, g).unwrap().apply(image.view()).unwrap();
             let plane = image.view().into_dimensionality().unwrap();
-            let error = relative(got.as_slice().unwrap(), &joseph(plane, &grid, &g));
-            println!("{rows}x{cols}, mean {offset}: {error:.1e}");
-            assert!(error <= 2e-6);
-            // The reference sees a shift of a thousandth of a bin, so agreement is no accident.
-            let moved = relative(
-                got.as_slice().unwrap(),
-                &joseph(plane, &grid, &g.with_offset_bins(g.offset_bins + 1e-3)),
-            );
-            assert!(moved > 2e-6);
+            let expected = joseph(plane, &grid, &g);
+            let moved = joseph(plane, &grid, &g.with_offset_bins(g.offset_bins + 1e-3));
+            for instructions in Instructions::available() {
+                let projector = Projector::new(grid, g).unwrap();
+                let projector = projector.with_instructions(instructions).unwrap();
+                let got = projector.apply(image.view()).unwrap();
+                let error = relative(got.as_slice().unwrap(), &expected);
+                println!("{rows}x{cols}, mean {offset}, {instructions:?}: {error:.1e}");
+                assert!(error <= 2e-6);
+                // The reference sees a shift of a thousandth of a bin, so agreement is no accident.
+                assert!(relative(got.as_slice().unwrap(), &moved) > 2e-6);
+                // Sixteen slices at a time, and the transpose by its own definition.
+                let many = ndarray::stack(Axis(0), &vec![image.view(); 7]).unwrap();
+                let batch = projector.apply(many.view()).unwrap();
+                assert!(batch.outer_iter().all(|one| one == got));
+                let y = noise(5, got.shape());
+                let back = projector.apply_adjoint(y.view()).unwrap();
+                let dot = |a: &[f32], b: &[f32]| -> f64 {
+                    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+                };
+                let (left, right) = (
+                    dot(&expected, y.as_slice().unwrap()),
+                    dot(image.as_slice().unwrap(), back.as_slice().unwrap()),
+                );
+                let size = dot(&expected, &expected).sqrt() * (y.len() as f64).sqrt();
+                assert!(
+                    (left - right).abs() <= 1e-6 * size,
+                    "{instructions:?}: {left} and {right}"
+                );
+            }
         }
     }
 }
@@ -168,10 +188,15 @@ fn wrong_shapes_and_settings_are_errors_that_say_what_was_expected() {
 }
 
 #[test]
-fn extreme_offsets_give_zeros_and_no_panic() {
+fn bins_beside_the_image_give_zeros_and_bins_that_all_miss_it_are_an_error() {
     let grid = ImageGrid::new(9, 9, 1.0).unwrap();
     for offset in [1e3, -1e3, 1e12, -1e12, 1e300] {
-        let projector = Projector::new(grid, geometry(6, 11, 1.0, 180.0, 0.0, offset)).unwrap();
+        let error = Projector::new(grid, geometry(6, 11, 1.0, 180.0, 0.0, offset)).unwrap_err();
+        assert!(error.to_string().contains("meets the image"), "{error}");
+    }
+    // Beside the rows and columns, yet within reach of the corners.
+    for offset in [11.0, -11.0] {
+        let projector = Projector::new(grid, geometry(2, 11, 1.0, 180.0, 0.0, offset)).unwrap();
         assert!(
             projector
                 .apply(noise(1, &[9, 9]).view())
@@ -181,7 +206,7 @@ fn extreme_offsets_give_zeros_and_no_panic() {
         );
         assert!(
             projector
-                .apply_adjoint(noise(1, &[6, 11]).view())
+                .apply_adjoint(noise(1, &[2, 11]).view())
                 .unwrap()
                 .iter()
                 .all(|&v| v == 0.0)
