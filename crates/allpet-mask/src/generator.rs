@@ -4,10 +4,13 @@ use crate::block::Block;
 use crate::config::MaskConfig;
 use crate::error::{Error, Result, shape_error};
 use crate::layout;
-use crate::projection::project_checked;
+use crate::normalise;
+use crate::projection::{Projection, project_checked};
+use crate::trapezoid;
 use allpet_core::{ImageGrid, ParallelGeometry};
-use ndarray::{Array2, Array3};
+use ndarray::{Array2, Array3, ArrayView3};
 use rayon::prelude::*;
+use std::ops::ControlFlow;
 
 /// Draws masks: mask `index` of `seed` is the same bytes whatever is drawn beside it and on however many threads.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +18,8 @@ pub struct MaskGenerator {
     config: MaskConfig,
     grid: ImageGrid,
     geometry: ParallelGeometry,
+    /// Sine and cosine of every view.
+    directions: Vec<(f64, f64)>,
 }
 
 impl MaskGenerator {
@@ -29,6 +34,9 @@ impl MaskGenerator {
         Ok(Self {
             grid: config.grid(),
             config,
+            directions: (0..geometry.views)
+                .map(|view| geometry.angle(view).sin_cos())
+                .collect(),
             geometry,
         })
     }
@@ -75,18 +83,13 @@ impl MaskGenerator {
     /// [`Error::TooMany`] when they do not fit in memory.
     pub fn masks(&self, seed: u64, first: u64, count: usize) -> Result<Array3<f32>> {
         let [views, bins] = self.geometry.shape();
-        let too_many = || Error::TooMany { count, views, bins };
-        let length = length(count, &self.geometry)?;
-        let mut values = Vec::new();
-        values.try_reserve_exact(length).map_err(|_| too_many())?;
-        values.resize(length, 0.0_f32);
-        values
-            .par_chunks_exact_mut(views * bins)
-            .enumerate()
-            .for_each(|(i, out)| {
-                self.fill(&self.blocks(seed, first.wrapping_add(i as u64)), out);
-            });
-        Array3::from_shape_vec((count, views, bins), values).map_err(|_| too_many())
+        let mut values = self.buffer(count)?;
+        self.fill_batch(seed, first, &mut values);
+        Array3::from_shape_vec((count, views, bins), values).map_err(|_| Error::TooMany {
+            count,
+            views,
+            bins,
+        })
     }
 
     /// The normalised mask of given blocks, for example one of a [`BlockBank`](crate::BlockBank).
@@ -104,9 +107,92 @@ impl MaskGenerator {
         Ok(mask)
     }
 
+    /// Calls `visit` with masks `first .. first + count` in their order, `batch` at a time, in a buffer that is used
+    /// again: any number of masks passes without being held. `ControlFlow::Break` ends the walk.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`] when a batch does not fit in memory.
+    pub fn for_each_batch(
+        &self,
+        seed: u64,
+        first: u64,
+        count: u64,
+        batch: usize,
+        mut visit: impl FnMut(u64, ArrayView3<'_, f32>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let [views, bins] = self.geometry.shape();
+        let batch = batch.max(1).min(usize::try_from(count).unwrap_or(usize::MAX));
+        let mut buffer = self.buffer(batch)?;
+        let mut done = 0;
+        while done < count {
+            let now = (batch as u64).min(count - done) as usize;
+            let start = first.wrapping_add(done);
+            let masks = &mut buffer[..now * views * bins];
+            self.fill_batch(seed, start, masks);
+            let Ok(masks) = ArrayView3::from_shape((now, views, bins), masks) else {
+                break;
+            };
+            if visit(start, masks).is_break() {
+                break;
+            }
+            done += now as u64;
+        }
+        Ok(())
+    }
+
+    fn fill_batch(&self, seed: u64, first: u64, masks: &mut [f32]) {
+        let [views, bins] = self.geometry.shape();
+        masks
+            .par_chunks_exact_mut(views * bins)
+            .enumerate()
+            .for_each(|(i, out)| {
+                self.fill(&self.blocks(seed, first.wrapping_add(i as u64)), out);
+            });
+    }
+
+    fn buffer(&self, count: usize) -> Result<Vec<f32>> {
+        let [views, bins] = self.geometry.shape();
+        let length = length(count, &self.geometry)?;
+        let mut values = Vec::new();
+        values
+            .try_reserve_exact(length)
+            .map_err(|_| Error::TooMany { count, views, bins })?;
+        values.resize(length, 0.0_f32);
+        Ok(values)
+    }
+
     fn fill(&self, blocks: &[Block], out: &mut [f32]) {
+        if self.config.projection == Projection::Analytic {
+            return self.fill_analytic(blocks, out);
+        }
         project_checked(blocks, &self.grid, &self.geometry, self.config.projection, out);
         self.config.normalise.apply(out);
+    }
+
+    /// The same, touching only the bins under a block once the zeros are written: a block covers a small part of
+    /// a view, and a mask is larger than a cache.
+    fn fill_analytic(&self, blocks: &[Block], out: &mut [f32]) {
+        let bins = self.geometry.bins;
+        let mut supports = Vec::with_capacity(self.directions.len());
+        let mut highest = 0.0f32;
+        for (row, direction) in out.chunks_exact_mut(bins).zip(&self.directions) {
+            row.fill(0.0);
+            let mut support = bins..0;
+            for block in blocks {
+                let range = trapezoid::add_view(block, &self.grid, &self.geometry, *direction, row);
+                if !range.is_empty() {
+                    support = support.start.min(range.start)..support.end.max(range.end);
+                }
+            }
+            if support.is_empty() {
+                support = 0..0;
+            }
+            highest = highest.max(normalise::peak(&row[support.clone()]));
+            supports.push(support);
+        }
+        for (row, support) in out.chunks_exact_mut(bins).zip(supports) {
+            self.config.normalise.scale(&mut row[support], highest);
+        }
     }
 }
 

@@ -24,9 +24,14 @@ pub enum Normalisation {
 impl Normalisation {
     /// Normalises a projected mask in place, any shape, chords in pixels.
     pub fn apply(self, mask: &mut [f32]) {
+        let peak = if self == Self::Linear { peak(mask) } else { 1.0 };
+        self.scale(mask, peak);
+    }
+
+    /// Normalises a part of a mask whose greatest value is `peak`.
+    pub(crate) fn scale(self, mask: &mut [f32], peak: f32) {
         match self {
             Self::Linear => {
-                let peak = peak(mask);
                 if peak > 0.0 {
                     // A division, not a product with 1/peak: the peak itself becomes exactly 1.
                     mask.iter_mut().for_each(|v| *v /= peak);
@@ -38,7 +43,7 @@ impl Normalisation {
 }
 
 /// The greatest value, at least 0; in sixteen lanes, since a maximum does not depend on the order.
-fn peak(mask: &[f32]) -> f32 {
+pub(crate) fn peak(mask: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; 16];
     let (blocks, rest) = mask.as_chunks::<16>();
     for block in blocks {

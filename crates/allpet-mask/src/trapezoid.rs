@@ -6,18 +6,21 @@
 
 use crate::block::Block;
 use allpet_core::{ImageGrid, ParallelGeometry};
+use std::ops::Range;
 
 /// Below this share of the support a slope is an edge, whose own value is half the plateau.
 const EDGE: f64 = 1e-12;
+/// Below this share a slope is so steep that positions need `f64`.
+const GENTLE: f64 = 0.25;
 
-/// Adds the chords of `block` in pixels to one view; touches only the bins of its support.
+/// Adds the chords of `block` in pixels to one view; touches only the bins of its support, whose range it gives.
 pub(crate) fn add_view(
     block: &Block,
     grid: &ImageGrid,
     geometry: &ParallelGeometry,
     (sin, cos): (f64, f64),
     row: &mut [f32],
-) {
+) -> Range<usize> {
     let (a, b) = (block.width as f64 * cos.abs(), block.height as f64 * sin.abs());
     // Lengths along s in pixels from here on.
     let (outer, ramp) = ((a + b) / 2.0, a.min(b));
@@ -30,24 +33,36 @@ pub(crate) fn add_view(
     let first = (middle - reach).floor().max(0.0) as usize;
     let end = ((middle + reach).ceil() + 1.0).clamp(0.0, row.len() as f64) as usize;
     let Some(support) = row.get_mut(first..end) else {
-        return;
+        return 0..0;
     };
-    // Bin numbers as i32: the conversion to f64 then vectorises on every x86-64.
     let from = first as f64 - middle;
-    let inside = |k: usize| outer - (f64::from(k as i32) + from).abs() * step;
     if ramp <= EDGE * outer {
         let tolerance = EDGE * outer * 10.0;
         for (k, value) in support.iter_mut().enumerate() {
-            if inside(k) > tolerance {
+            let inside = outer - (k as f64 + from).abs() * step;
+            if inside > tolerance {
                 *value += plateau as f32;
-            } else if inside(k) >= -tolerance {
+            } else if inside >= -tolerance {
                 *value += (plateau / 2.0) as f32;
             }
+        }
+    } else if ramp >= GENTLE * outer {
+        // A line in each half, cut off at 0 and at the plateau. Positions count from the block's own centre and are
+        // at most its size: `f32` keeps them, and four to sixteen fit a register.
+        let slope = plateau / ramp;
+        let (from, fall) = (from as f32, (step * slope) as f32);
+        let (top, plateau) = ((outer * slope) as f32, plateau as f32);
+        for (k, value) in support.iter_mut().enumerate() {
+            // Bin numbers as i32: the conversion then vectorises on every x86-64.
+            let at = k as i32 as f32 + from;
+            *value += (top - at.abs() * fall).max(0.0).min(plateau);
         }
     } else {
         let slope = plateau / ramp;
         for (k, value) in support.iter_mut().enumerate() {
-            *value += (inside(k) * slope).clamp(0.0, plateau) as f32;
+            let inside = outer - (f64::from(k as i32) + from).abs() * step;
+            *value += (inside * slope).clamp(0.0, plateau) as f32;
         }
     }
+    first..end
 }

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use allpet_core::ParallelGeometry;
-use allpet_mask::{MaskConfig, MaskGenerator, Normalisation, Projection};
+use allpet_mask::{MaskConfig, MaskGenerator, Normalisation, Projection, project_blocks};
 use ndarray::{Axis, s};
+use std::ops::ControlFlow;
 
 fn small(normalise: Normalisation, projection: Projection) -> MaskGenerator {
     let config = MaskConfig {
@@ -53,6 +54,48 @@ fn a_mask_is_the_same_bytes_whatever_is_drawn_beside_it_and_on_any_number_of_thr
         }
         assert_ne!(nine, generator.masks(8, 10, 9).unwrap());
         assert_ne!(nine, generator.masks(7, 11, 9).unwrap());
+    }
+}
+
+#[test]
+fn masks_pass_by_in_order_without_being_held() {
+    let generator = small(Normalisation::Linear, Projection::Analytic);
+    let all = generator.masks(7, 5, 11).unwrap();
+    let mut seen = Vec::new();
+    generator
+        .for_each_batch(7, 5, 11, 4, |first, masks| {
+            for (i, mask) in masks.outer_iter().enumerate() {
+                assert_eq!(mask, all.index_axis(Axis(0), (first - 5) as usize + i));
+            }
+            seen.push((first, masks.len_of(Axis(0))));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(seen, [(5, 4), (9, 4), (13, 3)]);
+    let mut calls = 0;
+    generator
+        .for_each_batch(7, 0, u64::MAX, 2, |_, _| {
+            calls += 1;
+            match calls {
+                3 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        })
+        .unwrap();
+    assert_eq!(calls, 3);
+}
+
+#[test]
+fn a_normalised_mask_is_the_projected_blocks_normalised() {
+    for normalise in [Normalisation::Linear, Normalisation::Clip] {
+        let generator = small(normalise, Projection::Analytic);
+        for index in 0..20 {
+            let (blocks, grid) = (generator.blocks(3, index), generator.config().grid());
+            let mut expected =
+                project_blocks(&blocks, &grid, generator.geometry(), Projection::Analytic).unwrap();
+            normalise.apply(expected.as_slice_mut().unwrap());
+            assert_eq!(generator.mask(3, index), expected);
+        }
     }
 }
 
