@@ -1,10 +1,12 @@
-//! Forward projection, adjoint and filtered back-projection; ids name image/views/bins and slices.
+//! Forward projection, adjoint, filtered back-projection and masks; ids name image/views/bins and slices.
 
 use allpet_core::{ImageGrid, ParallelGeometry, fill_normal, stream};
+use allpet_mask::{MaskConfig, MaskGenerator};
 use allpet_radon::{Fbp, Filter, LinearOperator, Projector};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{ArrayD, IxDyn};
 use std::hint::black_box;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// Image size, views, bins, slices.
@@ -56,5 +58,37 @@ fn projector(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, projector);
+/// RMAS masks of one block of an eighth of the side, dense, in a buffer that is used again.
+fn masks(c: &mut Criterion) {
+    const MANY: u64 = 64;
+    let mut group = c.benchmark_group("masks");
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
+    for size in [128, 512] {
+        let config = MaskConfig {
+            size,
+            block: (size / 8, size / 8),
+            blocks: (1, 1),
+            ..MaskConfig::default()
+        };
+        let geometry = ParallelGeometry::new(size, size, 1.0).expect("valid settings");
+        let generator = MaskGenerator::new(config, geometry).expect("valid settings");
+        group.throughput(Throughput::Elements(MANY));
+        group.bench_function(BenchmarkId::new("rmas", format!("{size}/{size}/{size}")), |b| {
+            b.iter(|| {
+                generator
+                    .for_each_batch(1, 0, MANY, 16, |_, masks| {
+                        black_box(masks);
+                        ControlFlow::Continue(())
+                    })
+                    .expect("fits in memory");
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, projector, masks);
 criterion_main!(benches);
