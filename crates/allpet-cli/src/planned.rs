@@ -8,7 +8,6 @@ const COMMANDS: &[&str] = &["task", "evaluate", "reproduce"];
 
 /// Words of an option (or of the first plain word, `""`) of a command.
 const CHOICES: &[(&str, &str, &[&str])] = &[
-    ("reconstruct", "--method", &["mlem", "osem"]),
     (
         "simulate",
         "--task",

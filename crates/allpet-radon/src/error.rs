@@ -35,6 +35,16 @@ pub enum Error {
         /// What there is, the fastest first.
         available: Vec<crate::Instructions>,
     },
+    /// A count or weight that is negative or not a finite number.
+    #[error("{what} holds {value} at index {index:?}; every value must be finite and not negative")]
+    Negative {
+        /// Name of the array.
+        what: &'static str,
+        /// Multi-dimensional index of the first offender.
+        index: Vec<usize>,
+        /// The offending value.
+        value: f64,
+    },
     /// A filter that does not exist.
     #[error("unknown filter `{word}`; known: {known}")]
     UnknownFilter {

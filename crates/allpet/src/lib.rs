@@ -5,7 +5,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`core`] | geometry, prompts, datasets, keyed random streams, whole-or-nothing files |
-//! | [`radon`] | projector with its exact adjoint, filtered back-projection, closed forms |
+//! | [`radon`] | projector with its exact adjoint, filtered back-projection, MLEM and OSEM, operators, closed forms |
 //! | [`mask`] | Radon mask augmentation, dynamic multi-masks, positive/negative decomposition |
 //! | [`sim`] | phantoms, tracers, acquisition physics, simulated datasets |
 //! | [`io`] | NumPy, safetensors, Interfile list-mode, pictures |
@@ -69,7 +69,7 @@ pub mod prelude {
     pub use crate::foundation::{Foundation, ModelConfig, Synthesis, SynthesisRequest};
     pub use crate::mask::{MaskConfig, MaskGenerator};
     pub use crate::pretrained;
-    pub use crate::radon::{Fbp, Filter, LinearOperator, Projector};
+    pub use crate::radon::{Fbp, Filter, LinearOperator, Osem, OsemConfig, Projector};
     pub use crate::sim::{Split, SynthesisConfig, simulate_synthesis};
     pub use crate::train::{Observer, StepInfo, TrainConfig};
 }

@@ -1,21 +1,28 @@
 //! `allpet reconstruct`: a sinogram to an image.
 
-use crate::fault::{Result, given};
+use crate::fault::{Fault, Result, given};
 use crate::options::{Device, Geometry, Size, fits_in_memory};
 use crate::output::{self, tidy};
+use crate::progress;
 use crate::report::{Report, note};
-use allpet::core::{CylindricalScanner, ParallelGeometry};
-use allpet::io::{Format, ListMode, detect, read_sinogram, write_array};
-use allpet::radon::{Fbp, Filter, arc_correct};
+use allpet::core::{CylindricalScanner, ImageGrid, ParallelGeometry};
+use allpet::io::{
+    Format, HistogramOptions, ListMode, detect, npz_names, read_array, read_npz, read_sinogram, write_array,
+};
+use allpet::radon::{Error, Fbp, Filter, Osem, OsemConfig, arc_correct};
 use clap::ValueEnum;
-use ndarray::{Array1, ArrayD};
+use ndarray::{Array1, ArrayD, Axis};
 use serde_json::json;
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 /// Reconstruct an image from a sinogram or from list-mode data
 ///
 /// Bins that are not equally spaced (list-mode data, and what `convert` makes of them) are arc-corrected first, to
 /// bins of --bin-mm [default there: the spacing at the centre]; pixels then have that size unless --pixel-mm is given.
+///
+/// mlem and osem take counts, which are not negative, and model ȳ = n·exp(-∫μ)·P(G x) + b. Where the input holds
+/// prompts and delayeds, delayeds are the background unless --background is given; fbp subtracts them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Sinogram [.., view, radial] as .npy or .npz, or an Interfile list-mode header
@@ -30,12 +37,30 @@ pub(crate) struct Args {
     /// Method
     #[arg(long, value_enum, default_value_t = Method::Fbp)]
     method: Method,
-    /// Filter: ramp, shepp-logan, cosine, hamming or hann
-    #[arg(long, default_value_t = Filter::Ramp)]
-    filter: Filter,
-    /// Where the filter ends, as a fraction of the Nyquist frequency
-    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
-    cutoff: f64,
+    /// fbp: ramp, shepp-logan, cosine, hamming or hann [default: ramp]
+    #[arg(long)]
+    filter: Option<Filter>,
+    /// fbp: where the filter ends, as a fraction of the Nyquist frequency [default: 1]
+    #[arg(long, allow_negative_numbers = true)]
+    cutoff: Option<f64>,
+    /// mlem, osem: passes over all views [default: 4]
+    #[arg(long, value_name = "N")]
+    iterations: Option<usize>,
+    /// osem: subsets; subset m takes views m, m+S, m+2S, .. [default: 12]
+    #[arg(long, value_name = "S")]
+    subsets: Option<usize>,
+    /// mlem, osem: attenuation image in cm⁻¹, of the size of the image
+    #[arg(long, value_name = "IMAGE")]
+    attenuation: Option<PathBuf>,
+    /// mlem, osem: efficiencies of the bins, which multiply; 0 is a dead bin
+    #[arg(long, value_name = "SINOGRAM")]
+    normalisation: Option<PathBuf>,
+    /// mlem, osem: counts of randoms and scatter in every bin
+    #[arg(long, value_name = "SINOGRAM")]
+    background: Option<PathBuf>,
+    /// mlem, osem: resolution of the scanner, full width at half maximum in mm [default: 0]
+    #[arg(long, value_name = "MM", allow_negative_numbers = true)]
+    psf_mm: Option<f64>,
     #[command(flatten)]
     device: Device,
     #[command(flatten)]
@@ -46,6 +71,19 @@ pub(crate) struct Args {
 enum Method {
     /// Filtered back-projection
     Fbp,
+    /// Maximum likelihood by expectation maximisation
+    Mlem,
+    /// The same with ordered subsets of views
+    Osem,
+}
+
+/// What is reconstructed.
+struct Input {
+    sinogram: ArrayD<f32>,
+    /// Delayeds of a sinogram of prompts.
+    delayeds: Option<ArrayD<f32>>,
+    radial_mm: Option<Array1<f32>>,
+    notes: Vec<String>,
 }
 
 impl Args {
@@ -53,19 +91,37 @@ impl Args {
         self.device.open()?;
         output::file(&self.out, output::ARRAYS)?;
         // Faults of the options show before a long file is read.
+        self.options_fit()?;
         let mut flags = self.geometry.clone();
         flags.image(self.size.rows, self.size.cols)?;
         flags.sinogram(1, 1)?;
-        let (mut sinogram, radial_mm, notes) = read_sinogram(&self.input)?;
+        let Input {
+            mut sinogram,
+            mut delayeds,
+            radial_mm,
+            notes,
+        } = match self.method {
+            Method::Fbp => net(&self.input)?,
+            Method::Mlem | Method::Osem => counts(&self.input)?,
+        };
         notes.iter().for_each(|n| note(n));
         if let Some(positions) = radial_mm {
             let scanner = self.scanner(&positions)?;
             let bin_mm = *flags.bin_mm.get_or_insert(tidy(scanner.bin_mm));
             flags.pixel_mm.get_or_insert(bin_mm);
             sinogram = equally_spaced(sinogram, &scanner, &flags)?;
+            delayeds = match delayeds {
+                Some(delayeds) => Some(equally_spaced(delayeds, &scanner, &flags)?),
+                None => None,
+            };
             let (bins, mm) = (sinogram.shape()[sinogram.ndim() - 1], bin_mm);
+            let attenuation = if self.attenuation.is_some() {
+                ""
+            } else {
+                ", not corrected for attenuation"
+            };
             note(&format!(
-                "arc-corrected to {bins} bins of {mm} mm; counts, not corrected for attenuation"
+                "arc-corrected to {bins} bins of {mm} mm; counts{attenuation}"
             ));
         }
         let [.., views, bins] = *sinogram.shape() else {
@@ -78,19 +134,30 @@ impl Args {
         let geometry = flags.sinogram(views, bins)?;
         let batch = &sinogram.shape()[..sinogram.ndim() - 2];
         fits_in_memory("an image", &[batch, &grid.shape()].concat())?;
-        let image = match self.method {
+        let (image, likelihood) = match self.method {
             Method::Fbp => {
-                Fbp::new(grid, geometry, self.filter, self.cutoff)?.reconstruct(sinogram.view())?
+                let (filter, cutoff) = (self.filter.unwrap_or(Filter::Ramp), self.cutoff.unwrap_or(1.0));
+                let image = Fbp::new(grid, geometry, filter, cutoff)?.reconstruct(sinogram.view())?;
+                (image, None)
+            }
+            Method::Mlem | Method::Osem => {
+                let (image, likelihood) = self.likeliest(grid, geometry, &sinogram, delayeds)?;
+                (image, Some(likelihood))
             }
         };
         write_array(&self.out, "reconstructions", image.view())?;
-        let json = json!({
+        let mut json = json!({
             "out": self.out,
             "shape": image.shape(),
             "pixel_mm": grid.pixel_mm,
             "bins": bins,
             "bin_mm": geometry.bin_mm,
         });
+        if let Some(likelihood) = likelihood {
+            json["iterations"] = json!(likelihood.len());
+            json["subsets"] = json!(self.config().subsets);
+            json["log_likelihood"] = json!(likelihood);
+        }
         let shape = output::by(image.shape());
         Ok(Report::new(
             json,
@@ -100,6 +167,95 @@ impl Args {
                 grid.pixel_mm
             ),
         ))
+    }
+
+    /// Options of one method beside another are a misunderstanding.
+    fn options_fit(&self) -> Result<()> {
+        let of_fbp = [
+            ("--filter", self.filter.is_some()),
+            ("--cutoff", self.cutoff.is_some()),
+        ];
+        let of_likelihood = [
+            ("--iterations", self.iterations.is_some()),
+            ("--subsets", self.subsets.is_some()),
+            ("--attenuation", self.attenuation.is_some()),
+            ("--normalisation", self.normalisation.is_some()),
+            ("--background", self.background.is_some()),
+            ("--psf-mm", self.psf_mm.is_some()),
+        ];
+        let (name, foreign, expected) = match self.method {
+            Method::Fbp => ("fbp", &of_likelihood[..], "mlem or osem"),
+            Method::Mlem => ("mlem", &of_fbp[..], "fbp"),
+            Method::Osem => ("osem", &of_fbp[..], "fbp"),
+        };
+        if let Some((option, _)) = foreign.iter().find(|(_, is_given)| *is_given) {
+            return given(format!(
+                "{option}: does not apply to --method {name}; expected --method {expected}"
+            ));
+        }
+        if matches!(self.method, Method::Mlem) && self.subsets.is_some_and(|subsets| subsets != 1) {
+            return given("--subsets: --method mlem has one; expected --method osem");
+        }
+        Ok(())
+    }
+
+    fn config(&self) -> OsemConfig {
+        let usual = OsemConfig::default();
+        OsemConfig {
+            iterations: self.iterations.unwrap_or(usual.iterations),
+            subsets: match self.method {
+                Method::Osem => self.subsets.unwrap_or(usual.subsets),
+                Method::Fbp | Method::Mlem => 1,
+            },
+        }
+    }
+
+    /// The image by MLEM or OSEM, and the log-likelihood of all sinograms together after each iteration.
+    fn likeliest(
+        &self,
+        grid: ImageGrid,
+        geometry: ParallelGeometry,
+        counts: &ArrayD<f32>,
+        delayeds: Option<ArrayD<f32>>,
+    ) -> Result<(ArrayD<f32>, Vec<f64>)> {
+        let config = self.config();
+        let mut osem = Osem::new(grid, geometry, config)?;
+        if let Some(fwhm_mm) = self.psf_mm {
+            osem = osem.with_psf_mm(fwhm_mm)?;
+        }
+        if let Some(path) = &self.attenuation {
+            // cm⁻¹ in files, mm⁻¹ inside.
+            let mu_per_mm = single(read_array(path)?) * 0.1;
+            osem = osem.with_attenuation(mu_per_mm.view()).map_err(of_file(path))?;
+        }
+        if let Some(path) = &self.normalisation {
+            let efficiencies = single(read_array(path)?);
+            osem = osem
+                .with_normalisation(efficiencies.view())
+                .map_err(of_file(path))?;
+        }
+        if let Some(path) = &self.background {
+            let mut background = read_array(path)?;
+            if background.shape() != counts.shape() {
+                background = single(background);
+            }
+            osem = osem.with_background(background.view()).map_err(of_file(path))?;
+        } else if let Some(delayeds) = delayeds {
+            osem = osem
+                .with_background(delayeds.view())
+                .map_err(of_file(&self.input))?;
+        }
+        let bar = progress::bar(config.iterations as u64, "iterations");
+        let mut likelihood = Vec::with_capacity(config.iterations);
+        let image = osem
+            .reconstruct_observed(counts.view(), &mut |step| {
+                bar.set_position(step.iteration as u64);
+                likelihood.push(step.log_likelihood.iter().sum());
+                ControlFlow::Continue(())
+            })
+            .map_err(of_file(&self.input))?;
+        bar.finish_and_clear();
+        Ok((image, likelihood))
     }
 
     /// The scanner whose bins lie at these positions: the one in the header, else the one that is known.
@@ -119,6 +275,60 @@ impl Args {
             scanner.bins
         ))
     }
+}
+
+/// True coincidences: prompts minus delayeds where they are apart.
+fn net(path: &Path) -> Result<Input> {
+    let (sinogram, radial_mm, notes) = read_sinogram(path)?;
+    Ok(Input {
+        sinogram,
+        delayeds: None,
+        radial_mm,
+        notes,
+    })
+}
+
+/// What was counted: prompts, and delayeds beside them, where they are apart.
+fn counts(path: &Path) -> Result<Input> {
+    let format = detect(path)?;
+    if matches!(format, Format::Interfile | Format::ListMode) {
+        let histogram = ListMode::open(path, None)?.histogram(&HistogramOptions::default())?;
+        let mut notes = histogram.warnings;
+        notes.push("prompts, summed over planes; delayeds are the background".to_owned());
+        return Ok(Input {
+            sinogram: histogram.prompts,
+            delayeds: Some(histogram.delayeds),
+            radial_mm: Some(histogram.radial_mm),
+            notes,
+        });
+    }
+    let mut input = net(path)?;
+    if format == Format::Npz {
+        let names = npz_names(path)?;
+        let has = |name: &str| names.iter().any(|n| n == name);
+        if !has("sinograms") && has("prompts") && has("delayeds") {
+            let mut arrays = read_npz(path, &["prompts", "delayeds"])?;
+            input.delayeds = arrays.pop();
+            if let Some(prompts) = arrays.pop() {
+                input.sinogram = prompts;
+            }
+            input.notes = vec!["prompts; delayeds are the background".to_owned()];
+        }
+    }
+    Ok(input)
+}
+
+/// Without leading axes of length 1.
+fn single(mut array: ArrayD<f32>) -> ArrayD<f32> {
+    while array.ndim() > 2 && array.shape()[0] == 1 {
+        array = array.index_axis_move(Axis(0), 0);
+    }
+    array
+}
+
+/// A fault in what a file holds, with the name of the file.
+fn of_file(path: &Path) -> impl FnOnce(Error) -> Fault {
+    move |error| Fault::Given(format!("{}: {error}", path.display()))
 }
 
 /// Arc correction to as many bins as the scanner's field of view holds.

@@ -54,6 +54,56 @@ fn a_disc_comes_back_with_its_value() {
 }
 
 #[test]
+fn osem_undoes_attenuation_efficiency_and_background() {
+    let folder = Folder::new();
+    let (disc, geometry) = (disc(64, 1.875), "--pixel-mm 1.875 --bin-mm 1.9");
+    npy(&folder.path("disc.npy"), &(&disc * 50.0));
+    npy(&folder.path("mu.npy"), &(&disc * 0.2));
+    npy(&folder.path("mu-mm.npy"), &(&disc * 0.02));
+    for name in ["disc", "mu-mm"] {
+        folder.ok(&format!(
+            "project --in {name}.npy --out {name}-p.npy --views 72 --bins 71 {geometry}"
+        ));
+    }
+    let efficiency = Array2::from_shape_fn((72, 71), |(view, bin)| {
+        if (view + bin) % 18 == 0 {
+            0.0
+        } else {
+            1.0 + 0.2 * (view as f32 * 0.3).sin()
+        }
+    });
+    let survive = read2(&folder.path("mu-mm-p.npy")).mapv(|integral| (-integral).exp());
+    let background = &efficiency * 40.0;
+    let counts = read2(&folder.path("disc-p.npy")) * &survive * &efficiency + &background;
+    for (name, array) in [("n", &efficiency), ("b", &background), ("y", &counts)] {
+        npy(&folder.path(&format!("{name}.npy")), array);
+    }
+    let model = "--attenuation mu.npy --normalisation n.npy --background b.npy";
+    let common = format!("reconstruct --in y.npy --size 64 {geometry}");
+    let mean = |name: &str| mean_inside(read2(&folder.path(name)).view(), 1.875, 24.0) / 50.0;
+    let json = folder.json(&format!("{common} --method osem --out osem.npy {model}"));
+    let rising = |json: &serde_json::Value, length: usize| {
+        let values: Vec<f64> = serde_json::from_value(json["log_likelihood"].clone()).unwrap();
+        assert_eq!(values.len(), length);
+        assert!(values.windows(2).all(|pair| pair[1] > pair[0]), "{values:?}");
+    };
+    rising(&json, 4);
+    assert_eq!((&json["iterations"], &json["subsets"]), (&4.into(), &12.into()));
+    assert!((mean("osem.npy") - 1.0).abs() < 0.01, "{}", mean("osem.npy"));
+    rising(
+        &folder.json(&format!(
+            "{common} --method mlem --iterations 9 --psf-mm 4 --out mlem.npy {model}"
+        )),
+        9,
+    );
+    // The control: without a part of the model the value is another.
+    folder.ok(&format!(
+        "{common} --method osem --out wrong.npy --normalisation n.npy --background b.npy"
+    ));
+    assert!((mean("wrong.npy") - 1.0).abs() > 0.1);
+}
+
+#[test]
 fn the_transpose_is_exact_and_keeps_leading_axes() {
     let folder = Folder::new();
     let x = Array3::from_shape_fn((3, 20, 31), |(b, r, c)| {

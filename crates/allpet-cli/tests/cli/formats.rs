@@ -78,6 +78,10 @@ fn list_mode_becomes_prompts_and_delayeds() {
     );
     folder.json("reconstruct --in sino.npz --out b.npy --size 64");
     assert_eq!(folder.bytes("a.npy"), folder.bytes("b.npy"));
+    // Delayeds as the background, from both alike.
+    folder.json("reconstruct --in scan.l.hdr --out c.npy --size 64 --method osem --iterations 2");
+    folder.json("reconstruct --in sino.npz --out d.npy --size 64 --method osem --iterations 2");
+    assert_eq!(folder.bytes("c.npy"), folder.bytes("d.npy"));
 
     // A partial word.
     let whole = folder.bytes("scan.l");

@@ -7,5 +7,7 @@ mod analytic;
 mod arc_correction;
 mod common;
 mod fbp;
+mod operators;
+mod osem;
 mod projector;
 mod reference;

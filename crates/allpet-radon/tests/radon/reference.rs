@@ -6,7 +6,7 @@ use allpet_radon::{Instructions, LinearOperator, Projector};
 use ndarray::{ArrayD, ArrayView2, Axis, IxDyn, s};
 
 /// Every line crossed at its centre, in world coordinates; the end pixels reach to their outer edges.
-fn joseph(image: ArrayView2<'_, f32>, grid: &ImageGrid, geometry: &ParallelGeometry) -> Vec<f32> {
+pub(crate) fn joseph(image: ArrayView2<'_, f32>, grid: &ImageGrid, geometry: &ParallelGeometry) -> Vec<f32> {
     let mut out = Vec::new();
     for view in 0..geometry.views {
         let (sin, cos) = geometry.angle(view).sin_cos();
