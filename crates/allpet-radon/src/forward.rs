@@ -9,6 +9,7 @@
 
 use crate::joseph::View;
 use crate::simd::{FRACTION_BITS, Kernel, LANES, ONE, Simd, WINDOW, Windows, split};
+use std::convert::identity;
 
 /// Image lines that are walked together: few enough to stay in the first (one slice) or second cache (sixteen).
 pub(crate) const TILE: usize = 16;
@@ -137,17 +138,24 @@ impl Kernel for ProjectTile<'_> {
             };
             let mut sum = s.load(bins);
             if view.windowed && !at.edge {
-                let mut line = |r: usize| {
-                    let position = s.add_i(s.splat_i(at.part[r]), steps);
-                    let window = windows.at(at.start(r, stride));
-                    let (a, b) = s.neighbours(window, s.whole(position));
-                    sum = s.add(sum, s.fma(s.fraction(position), s.sub(b, a), a));
-                };
+                let line = identity(
+                    #[inline(always)]
+                    |r: usize| {
+                        let position = s.add_i(s.splat_i(at.part[r]), steps);
+                        let window = windows.at(at.start(r, stride));
+                        let (a, b) = s.neighbours(window, s.whole(position));
+                        s.fma(s.fraction(position), s.sub(b, a), a)
+                    },
+                );
                 // A count known beforehand lets the loop be unrolled.
                 if lines.count == TILE {
-                    (0..TILE).for_each(&mut line);
+                    for r in 0..TILE {
+                        sum = s.add(sum, line(r));
+                    }
                 } else {
-                    (0..lines.count).for_each(&mut line);
+                    for r in 0..lines.count {
+                        sum = s.add(sum, line(r));
+                    }
                 }
             } else {
                 for r in 0..lines.count {
@@ -218,17 +226,26 @@ impl Kernel for ProjectSlices<'_> {
                 let end = count.min((block + 1) * LANES);
                 for (k, bin) in bins[block * LANES..end].iter_mut().enumerate() {
                     let mut sum = s.load(bin);
-                    let value = |r: usize| {
-                        let [a, b] = pixels.at(index[r][k] as usize);
-                        let (a, b) = (s.load(a), s.load(b));
-                        s.fma(s.splat(fraction[r][k]), s.sub(b, a), a)
-                    };
+                    let value = identity(
+                        #[inline(always)]
+                        |r: usize| {
+                            let [a, b] = pixels.at(index[r][k] as usize);
+                            let (a, b) = (s.load(a), s.load(b));
+                            s.fma(s.splat(fraction[r][k]), s.sub(b, a), a)
+                        },
+                    );
                     if at.edge {
-                        (0..lines.count).for_each(|r| sum = s.fma(s.splat(weight[r][k]), value(r), sum));
+                        for r in 0..lines.count {
+                            sum = s.fma(s.splat(weight[r][k]), value(r), sum);
+                        }
                     } else if lines.count == TILE {
-                        (0..TILE).for_each(|r| sum = s.add(sum, value(r)));
+                        for r in 0..TILE {
+                            sum = s.add(sum, value(r));
+                        }
                     } else {
-                        (0..lines.count).for_each(|r| sum = s.add(sum, value(r)));
+                        for r in 0..lines.count {
+                            sum = s.add(sum, value(r));
+                        }
                     }
                     s.store(sum, bin);
                 }

@@ -92,7 +92,10 @@ pub(crate) trait Simd: Copy {
     fn gather(self, line: &[f32], i: Self::I) -> Self::F;
 }
 
-/// A computation to be compiled for each set of instructions; `run` must be `#[inline(always)]`.
+/// A computation to be compiled for each set of instructions.
+///
+/// `run`, and every function and closure in it that uses [`Simd`], must be `#[inline(always)]` and be called directly:
+/// compiled apart, they would lack the instructions and call each intrinsic as a function.
 pub(crate) trait Kernel {
     fn run<S: Simd>(self, simd: S);
 }
@@ -468,7 +471,10 @@ mod x86 {
         fn clamp_i(self, a: Self::I, lo: i32, hi: i32) -> Self::I {
             unsafe {
                 let (lo, hi) = (_mm256_set1_epi32(lo), _mm256_set1_epi32(hi));
-                a.map(|a| _mm256_min_epi32(_mm256_max_epi32(a, lo), hi))
+                [
+                    _mm256_min_epi32(_mm256_max_epi32(a[0], lo), hi),
+                    _mm256_min_epi32(_mm256_max_epi32(a[1], lo), hi),
+                ]
             }
         }
         #[inline(always)]
@@ -482,17 +488,26 @@ mod x86 {
         }
         #[inline(always)]
         fn part(self, position: Self::I) -> Self::I {
-            unsafe { position.map(|p| _mm256_and_si256(p, _mm256_set1_epi32(MASK))) }
+            unsafe {
+                let mask = _mm256_set1_epi32(MASK);
+                [
+                    _mm256_and_si256(position[0], mask),
+                    _mm256_and_si256(position[1], mask),
+                ]
+            }
         }
         #[inline(always)]
         fn fraction(self, position: Self::I) -> Self::F {
             unsafe {
                 let (mask, one) = (_mm256_set1_epi32(MASK), _mm256_set1_epi32(EXPONENT));
-                let fraction = |p| {
-                    let bits = _mm256_or_si256(_mm256_and_si256(p, mask), one);
-                    _mm256_sub_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(1.0))
-                };
-                [fraction(position[0]), fraction(position[1])]
+                let bits = [
+                    _mm256_or_si256(_mm256_and_si256(position[0], mask), one),
+                    _mm256_or_si256(_mm256_and_si256(position[1], mask), one),
+                ];
+                [
+                    _mm256_sub_ps(_mm256_castsi256_ps(bits[0]), _mm256_set1_ps(1.0)),
+                    _mm256_sub_ps(_mm256_castsi256_ps(bits[1]), _mm256_set1_ps(1.0)),
+                ]
             }
         }
         #[inline(always)]
@@ -503,7 +518,10 @@ mod x86 {
                 let inside = _mm256_set1_epi32(WINDOW as i32 - 1);
                 let one = _mm256_set1_epi32(1);
                 let i = [_mm256_and_si256(i[0], inside), _mm256_and_si256(i[1], inside)];
-                let next = i.map(|i| _mm256_and_si256(_mm256_add_epi32(i, one), inside));
+                let next = [
+                    _mm256_and_si256(_mm256_add_epi32(i[0], one), inside),
+                    _mm256_and_si256(_mm256_add_epi32(i[1], one), inside),
+                ];
                 (
                     [
                         _mm256_i32gather_ps::<4>(window, i[0]),

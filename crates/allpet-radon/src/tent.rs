@@ -11,6 +11,7 @@
 
 use crate::forward::{WINDOW_STEP, multiples};
 use crate::simd::{FRACTION_BITS, Kernel, LANES, Simd, WINDOW, Windows, fixed, split};
+use std::convert::identity;
 
 /// Views that are added together.
 pub(crate) const VIEWS: usize = 16;
@@ -242,19 +243,32 @@ impl Kernel for GatherLines<'_> {
                 for (l, line) in self.lines.chunks_exact_mut(self.blocks).enumerate() {
                     let (wholes, parts) = tents.positions(bundle, target.first_line + l, block);
                     let (mut below, mut above) = (s.load(&line[block]), s.splat(0.0));
-                    let mut view = |r: usize| {
-                        let position = s.add_i(s.splat_i(parts[r]), s.load_i(&bundle.parts[r]));
-                        let fraction = s.fraction(position);
-                        let row = pad + bundle.source[r] * stride;
-                        if tents.windowed {
-                            let window = windows.at(row.wrapping_add_signed(wholes[r] as isize));
+                    let near_view = identity(
+                        #[inline(always)]
+                        |r: usize, below: S::F, above: S::F| {
+                            let position = s.add_i(s.splat_i(parts[r]), s.load_i(&bundle.parts[r]));
+                            let start = pad + bundle.source[r] * stride;
+                            let window = windows.at(start.wrapping_add_signed(wholes[r] as isize));
                             let (a, b) = s.neighbours(window, s.whole(position));
-                            let (w, v) = near(s, bundle, r, fraction);
-                            below = s.fma(w, a, below);
-                            above = s.fma(v, b, above);
-                        } else {
+                            let (w, v) = near(s, bundle, r, s.fraction(position));
+                            (s.fma(w, a, below), s.fma(v, b, above))
+                        },
+                    );
+                    // A count known beforehand lets the loop be unrolled.
+                    if tents.windowed && count == VIEWS {
+                        for r in 0..VIEWS {
+                            (below, above) = near_view(r, below, above);
+                        }
+                    } else if tents.windowed {
+                        for r in 0..count {
+                            (below, above) = near_view(r, below, above);
+                        }
+                    } else {
+                        for r in 0..count {
+                            let position = s.add_i(s.splat_i(parts[r]), s.load_i(&bundle.parts[r]));
+                            let fraction = s.fraction(position);
                             let i = tents.wide(s, bundle, r, wholes[r], position);
-                            let row = &source[row - pad..row + tents.bins + pad];
+                            let row = &source[bundle.source[r] * stride..][..tents.bins + 2 * pad];
                             for tap in 0..tents.taps {
                                 let a = s.gather(row, s.add_i(i, s.splat_i((pad - tap) as i32)));
                                 let b = s.gather(row, s.add_i(i, s.splat_i((pad + 1 + tap) as i32)));
@@ -263,12 +277,6 @@ impl Kernel for GatherLines<'_> {
                                 above = s.fma(v, b, above);
                             }
                         }
-                    };
-                    // A count known beforehand lets the loop be unrolled.
-                    if count == VIEWS && tents.windowed {
-                        (0..VIEWS).for_each(&mut view);
-                    } else {
-                        (0..count).for_each(&mut view);
                     }
                     s.store(s.add(below, above), &mut line[block]);
                 }
@@ -340,15 +348,24 @@ impl Kernel for GatherSlices<'_> {
                         }
                         for (k, pixel) in line.iter_mut().enumerate() {
                             let (mut below, mut above) = (s.load(pixel), s.splat(0.0));
-                            let mut view = |r: usize| {
-                                let [a, b] = pairs.at(index[r][k] as usize);
-                                below = s.fma(s.splat(lower[r][k]), s.load(a), below);
-                                above = s.fma(s.splat(upper[r][k]), s.load(b), above);
-                            };
+                            let view = identity(
+                                #[inline(always)]
+                                |r: usize, below: S::F, above: S::F| {
+                                    let [a, b] = pairs.at(index[r][k] as usize);
+                                    (
+                                        s.fma(s.splat(lower[r][k]), s.load(a), below),
+                                        s.fma(s.splat(upper[r][k]), s.load(b), above),
+                                    )
+                                },
+                            );
                             if count == VIEWS {
-                                (0..VIEWS).for_each(&mut view);
+                                for r in 0..VIEWS {
+                                    (below, above) = view(r, below, above);
+                                }
                             } else {
-                                (0..count).for_each(&mut view);
+                                for r in 0..count {
+                                    (below, above) = view(r, below, above);
+                                }
                             }
                             s.store(s.add(below, above), pixel);
                         }
