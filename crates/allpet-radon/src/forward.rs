@@ -235,8 +235,8 @@ impl Kernel for ProjectSlices<'_> {
                         },
                     );
                     if at.edge {
-                        for r in 0..lines.count {
-                            sum = s.fma(s.splat(weight[r][k]), value(r), sum);
+                        for (r, weight) in weight.iter().enumerate().take(lines.count) {
+                            sum = s.fma(s.splat(weight[k]), value(r), sum);
                         }
                     } else if lines.count == TILE {
                         for r in 0..TILE {
