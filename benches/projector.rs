@@ -1,8 +1,8 @@
-//! Forward projection, adjoint, filtered back-projection and masks; ids name image/views/bins and slices.
+//! Forward projection, adjoint, filtered back-projection, OSEM and masks; ids name image/views/bins and slices.
 
 use allpet_core::{ImageGrid, ParallelGeometry, fill_normal, stream};
 use allpet_mask::{MaskConfig, MaskGenerator};
-use allpet_radon::{Fbp, Filter, LinearOperator, Projector};
+use allpet_radon::{Fbp, Filter, LinearOperator, Osem, OsemConfig, Projector};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{ArrayD, IxDyn};
 use std::hint::black_box;
@@ -58,6 +58,41 @@ fn projector(c: &mut Criterion) {
     group.finish();
 }
 
+/// One pass over all subsets, with attenuation, background and resolution; a call with one iteration, setting up included.
+fn osem(c: &mut Criterion) {
+    let mut group = c.benchmark_group("osem");
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
+    for (size, views, bins, slices, subsets) in [(256, 360, 367, 1, 12), (256, 360, 367, 16, 12)] {
+        let grid = ImageGrid::square(size, 1.0).expect("valid settings");
+        let geometry = ParallelGeometry::new(views, bins, 1.0).expect("valid settings");
+        let image = ArrayD::<f32>::ones(IxDyn(&[slices, size, size]));
+        let projector = Projector::new(grid, geometry).expect("valid settings");
+        let counts = projector.apply(image.view()).expect("shapes fit");
+        let config = OsemConfig {
+            iterations: 1,
+            subsets,
+            ..OsemConfig::default()
+        };
+        let osem = Osem::new(grid, geometry, config)
+            .and_then(|o| o.with_attenuation(ArrayD::from_elem(IxDyn(&[size, size]), 1e-3).view()))
+            .and_then(|o| o.with_background(ArrayD::from_elem(IxDyn(&[views, bins]), 0.1).view()))
+            .and_then(|o| o.with_psf_mm(4.0))
+            .expect("valid settings");
+        group.throughput(Throughput::Elements((slices * views * bins) as u64));
+        let id = BenchmarkId::new(
+            "iteration",
+            format!("{size}/{views}/{bins}x{slices}, {subsets} subsets"),
+        );
+        group.bench_function(id, |b| {
+            b.iter(|| osem.reconstruct(black_box(counts.view())).expect("shapes fit"));
+        });
+    }
+    group.finish();
+}
+
 /// RMAS masks of one block of an eighth of the side, dense, in a buffer that is used again.
 fn masks(c: &mut Criterion) {
     const MANY: u64 = 64;
@@ -90,5 +125,5 @@ fn masks(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, projector, masks);
+criterion_group!(benches, projector, osem, masks);
 criterion_main!(benches);

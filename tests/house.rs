@@ -315,6 +315,35 @@ fn interrupted_and_resumed_is_uninterrupted() {
     }
 }
 
+/// The same run with a denoiser that draws images.
+fn with_images(mut settings: RunConfig, images: usize) -> RunConfig {
+    let mut model = settings.model_for(&[data()]).unwrap();
+    model.denoiser.images = images;
+    settings.model = Some(model);
+    settings
+}
+
+#[test]
+fn a_denoiser_of_two_domains_trains_saves_loads_and_samples_alike() {
+    let root = tempfile::tempdir().unwrap();
+    let mut settings = with_images(config(8), 2);
+    settings.autoencoder = Some(folder().join("a").join(MODEL_FILE));
+    assert_eq!(
+        run(root.path(), "foundation", &settings, false, &mut []),
+        Ended::Finished
+    );
+    let model = Foundation::load(&root.path().join(MODEL_FILE), &Device::Cpu).unwrap();
+    assert_eq!(model.config().denoiser.images, 2);
+    let asked = request("brain with 18F-FDG");
+    let whole = samples(&model, &asked);
+    let single = SynthesisRequest { batch: 1, ..asked };
+    assert_eq!(whole, samples(&model, &single));
+    // An arc from which nothing can be reconstructed is refused.
+    let mut narrow = model.config().clone();
+    narrow.geometry = narrow.geometry.with_arc_deg(120.0);
+    assert!(narrow.validate().unwrap_err().to_string().contains("120"));
+}
+
 #[test]
 fn training_lowers_the_loss() {
     struct Losses(Vec<f64>);
@@ -325,21 +354,28 @@ fn training_lowers_the_loss() {
         }
     }
     let root = tempfile::tempdir().unwrap();
-    let learned = |kind: &str, rate: f64| {
-        let mut settings = config(60);
+    let learned = |kind: &str, images: usize, rate: f64| {
+        let mut settings = with_images(config(60), images);
         settings.autoencoder = Some(folder().join("a").join(MODEL_FILE));
         settings.train.rate = rate;
         settings.train.weight_decay = 0.0;
         let mut losses = Losses(Vec::new());
-        let folder = root.path().join(format!("{kind}{rate}"));
+        let folder = root.path().join(format!("{kind}{images}{rate}"));
         run(&folder, kind, &settings, false, &mut [&mut losses]);
         losses.0[40..].iter().sum::<f64>() / 20.0
     };
-    for (kind, factor) in [("autoencoder", 0.7), ("foundation", 0.95)] {
+    for (kind, images, factor) in [
+        ("autoencoder", 0, 0.7),
+        ("foundation", 0, 0.95),
+        ("foundation", 2, 0.95),
+    ] {
         // The control sees the same batches, masks, times and noise, and learns nothing.
-        let (trained, control) = (learned(kind, 2e-3), learned(kind, 1e-12));
-        println!("{kind}: {trained} beside {control}");
-        assert!(trained < factor * control, "{kind}: {trained} beside {control}");
+        let (trained, control) = (learned(kind, images, 2e-3), learned(kind, images, 1e-12));
+        println!("{kind}, {images} images: {trained} beside {control}");
+        assert!(
+            trained < factor * control,
+            "{kind}, {images} images: {trained} beside {control}"
+        );
     }
 }
 

@@ -206,6 +206,17 @@ impl Autoencoder {
         self.codes.as_ref()
     }
 
+    /// The linear way through the decoder: the latent → S alone, `[B, 1, V, R]` (coded intensities).
+    ///
+    /// # Errors
+    /// A latent of another number of channels.
+    pub fn decode_linear(&self, latent: &Tensor) -> Result<Tensor> {
+        let blocks = self.config.factor() * self.config.factor();
+        let linear = self.decoder_shortcut.forward(latent)?;
+        let full = linear.narrow(1, blocks, blocks)?.contiguous()?;
+        Ok(depth_to_space(&full, self.config.factor())?)
+    }
+
     /// The latent → `[B, 3, V, R]` (coded intensities); with a table of codes the latent is looked up first.
     pub fn decode(&self, latent: &Tensor) -> Result<Tensor> {
         let channels = latent.dim(1)?;

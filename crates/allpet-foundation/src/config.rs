@@ -147,6 +147,12 @@ impl ModelConfig {
                 faults.push(format!("{views} views x {bins} bins; expected multiples of {needed} for this autoencoder and denoiser"));
             }
         }
+        if self.denoiser.images > 0 && self.geometry.arc_rad < std::f64::consts::PI * (1.0 - 1e-9) {
+            faults.push(format!(
+                "a denoiser that draws images with an arc of {}°; expected 180 to 360",
+                self.geometry.arc_rad.to_degrees()
+            ));
+        }
         for (name, value) in [
             ("prompt_dropout", self.prompt_dropout),
             ("trunk_fraction", self.trunk_fraction),

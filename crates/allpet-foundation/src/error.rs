@@ -36,6 +36,9 @@ pub enum Error {
     /// From the masks.
     #[error(transparent)]
     Mask(#[from] allpet_mask::Error),
+    /// From the projector.
+    #[error(transparent)]
+    Radon(#[from] allpet_radon::Error),
     /// From the layers.
     #[error(transparent)]
     Nn(#[from] allpet_nn::Error),

@@ -5,6 +5,7 @@
 //! (ALL-PET, "Unified Diffusion Integration"). It knows no simulator: training data are any sinograms.
 
 mod config;
+mod dual;
 mod error;
 mod model;
 mod objective;
@@ -16,8 +17,9 @@ mod training;
 mod unet;
 
 pub use config::{ModelConfig, PRESETS};
+pub use dual::DualDomain;
 pub use error::{Error, Result};
-pub use model::{Denoiser, Description, Foundation, describe, save};
+pub use model::{Denoiser, Description, Foundation, Network, describe, save};
 pub use objective::FoundationObjective;
 pub use prompt::{PromptEncoder, PromptTable};
 pub use resample::resample;

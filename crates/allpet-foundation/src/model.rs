@@ -1,6 +1,7 @@
 //! The whole model: autoencoder, prompt table, denoiser, process, and its file.
 
 use crate::config::ModelConfig;
+use crate::dual::DualDomain;
 use crate::error::{Error, Result};
 use crate::prompt::{PromptEncoder, PromptTable};
 use crate::statistics::Statistics;
@@ -52,7 +53,16 @@ pub struct Denoiser {
     /// Embeds prompts.
     pub prompts: PromptTable,
     /// Predicts.
-    pub network: UNet,
+    pub network: Network,
+}
+
+/// The network of a denoiser.
+#[derive(Debug, Clone)]
+pub enum Network {
+    /// On the sinogram's latent alone.
+    Sinogram(Box<UNet>),
+    /// On image and sinogram.
+    Dual(Box<DualDomain>),
 }
 
 impl Denoiser {
@@ -60,8 +70,33 @@ impl Denoiser {
     pub fn new(params: &Params, config: &ModelConfig) -> Result<Self> {
         Ok(Self {
             prompts: PromptTable::new(&params.sub("prompts"), config.denoiser.embedding)?,
-            network: UNet::new(&params.sub("unet"), &config.denoiser, config.autoencoder.latent)?,
+            network: match config.denoiser.images {
+                0 => Network::Sinogram(Box::new(UNet::new(
+                    &params.sub("unet"),
+                    &config.denoiser,
+                    config.autoencoder.latent,
+                )?)),
+                _ => Network::Dual(Box::new(DualDomain::new(&params.sub("dual"), config)?)),
+            },
         })
+    }
+
+    /// The network's output for normalised latents `x [B, C, H, W]` at times `t [B]`.
+    ///
+    /// # Errors
+    /// A conditioning without embedding or mask; shapes that do not fit.
+    pub fn predict(
+        &self,
+        x: &Tensor,
+        t: &Tensor,
+        conditioning: &Conditioning,
+        autoencoder: &Autoencoder,
+        statistics: &Statistics,
+    ) -> Result<Tensor> {
+        match &self.network {
+            Network::Sinogram(network) => network.forward(x, t, conditioning),
+            Network::Dual(network) => network.forward(x, t, conditioning, autoencoder, statistics),
+        }
     }
 
     /// Prompt embeddings and the mask `[B, 1, V, R]` brought to latent resolution.

@@ -53,7 +53,9 @@ impl FoundationObjective {
         let noise = training::draw_noise(self.seed, step, &indices, &latent.dims()[1..], latent.device())?;
         let noisy = training::add_noise(&self.process, &latent, None, &times, &noise)?;
         let at = training::time_tensor(&times, latent.device())?;
-        let output = self.denoiser.network.forward(&noisy, &at, &conditioning)?;
+        let output =
+            self.denoiser
+                .predict(&noisy, &at, &conditioning, &self.autoencoder, &self.statistics)?;
         let target = self
             .config
             .process

@@ -119,8 +119,7 @@ impl Foundation {
                 .condition(&prompts, &mask, config.autoencoder.factor())?;
             let network = |x: &Tensor, t: &Tensor, c: &allpet_diffusion::Conditioning| {
                 self.denoiser()
-                    .network
-                    .forward(x, t, c)
+                    .predict(x, t, c, self.autoencoder(), self.statistics())
                     .map_err(allpet_diffusion::Error::network)
             };
             let inner = Predictor::new(self.process(), config.process.prediction, network)?;

@@ -25,6 +25,13 @@ pub struct DenoiserConfig {
     pub groups: usize,
     /// Width of the time and prompt embedding.
     pub embedding: usize,
+    /// Images that the network draws and projects (see `DualDomain`); 0 works on the sinogram alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub images: usize,
+}
+
+fn is_zero(value: &usize) -> bool {
+    *value == 0
 }
 
 impl DenoiserConfig {
@@ -37,6 +44,7 @@ impl DenoiserConfig {
             heads: 2,
             groups: 4,
             embedding: 32,
+            images: 0,
         }
     }
 
@@ -49,6 +57,7 @@ impl DenoiserConfig {
             heads: 4,
             groups: 8,
             embedding: 256,
+            images: 0,
         }
     }
 
@@ -61,6 +70,7 @@ impl DenoiserConfig {
             heads: 8,
             groups: 32,
             embedding: 512,
+            images: 0,
         }
     }
 
@@ -73,6 +83,7 @@ impl DenoiserConfig {
             heads: 8,
             groups: 32,
             embedding: 896,
+            images: 0,
         }
     }
 
@@ -123,14 +134,28 @@ impl DenoiserConfig {
     }
 }
 
+fn absent(what: &str) -> Error {
+    Error::Invalid {
+        what: "conditioning".into(),
+        faults: vec![format!(
+            "it holds no {what}; expected a prompt embedding and a mask"
+        )],
+    }
+}
+
+/// The mask of a conditioning, `[B, 1, H, W]`.
+pub(crate) fn mask_of(conditioning: &Conditioning) -> Result<&Tensor> {
+    conditioning.spatial.as_ref().ok_or_else(|| absent("mask"))
+}
+
 /// Channels of [`position`].
-const POSITION: usize = 3;
+pub(crate) const POSITION: usize = 3;
 
 /// Where each pixel lies, `[B, 3, H, W]`: cosine and sine of its share of a half turn, and its bin from -1 to 1.
 ///
 /// A point traces `s = x·cos θ + y·sin θ` through a sinogram: what a pixel means depends on where it is, which a
 /// convolution cannot know.
-fn position(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn position(x: &Tensor) -> Result<Tensor> {
     let (batch, _, views, bins) = x.dims4()?;
     let mut values = Vec::with_capacity(POSITION * views * bins);
     let angle = |view: usize| std::f64::consts::PI * (view as f64 + 0.5) / views as f64;
@@ -189,11 +214,21 @@ pub struct UNet {
 }
 
 impl UNet {
-    /// From and to `channels`.
+    /// From and to `channels`, told the mask and where pixels lie.
     ///
     /// # Errors
     /// A configuration that cannot work; all faults at once.
     pub fn new(params: &Params, config: &DenoiserConfig, channels: usize) -> Result<Self> {
+        Self::between(params, config, channels + 1 + POSITION, channels)
+    }
+
+    /// From `inputs` to `outputs` channels.
+    pub(crate) fn between(
+        params: &Params,
+        config: &DenoiserConfig,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Self> {
         config.validate()?;
         let same = Window::same(3);
         let (levels, first) = (config.widths.len(), config.widths[0]);
@@ -272,13 +307,13 @@ impl UNet {
                 Linear::new(&params.sub("time1"), e, e)?,
             ),
             prompt: Linear::new(&params.sub("prompt"), e, e)?,
-            enter: Conv2d::new(&params.sub("enter"), channels + 1 + POSITION, first, 3, same)?,
+            enter: Conv2d::new(&params.sub("enter"), inputs, first, 3, same)?,
             down,
             middle,
             up,
             leave: (
                 GroupNorm::new(&params.sub("norm"), first, config.groups, true)?,
-                Conv2d::zeroed(&params.sub("leave"), first, channels, 3, same)?,
+                Conv2d::zeroed(&params.sub("leave"), first, outputs, 3, same)?,
             ),
             frequencies: e / 2,
         })
@@ -289,23 +324,30 @@ impl UNet {
     /// # Errors
     /// A conditioning without embedding or mask; shapes that do not fit.
     pub fn forward(&self, x: &Tensor, t: &Tensor, conditioning: &Conditioning) -> Result<Tensor> {
-        let (Some(prompt), Some(mask)) = (&conditioning.embedding, &conditioning.spatial) else {
-            return Err(Error::Invalid {
-                what: "conditioning".into(),
-                faults: vec!["expected a prompt embedding and a mask".into()],
-            });
-        };
+        let inputs = concat_channels(&concat_channels(x, mask_of(conditioning)?)?, &position(x)?)?;
+        self.body(&inputs, &self.embedding(t, conditioning)?)
+    }
+
+    /// Time and prompt as one vector for each sample.
+    pub(crate) fn embedding(&self, t: &Tensor, conditioning: &Conditioning) -> Result<Tensor> {
+        let prompt = conditioning
+            .embedding
+            .as_ref()
+            .ok_or_else(|| absent("prompt embedding"))?;
         let time = self
             .time
             .1
             .forward(&self.time.0.forward(&self.waves(t)?)?.silu()?)?;
-        let embedding = (time + self.prompt.forward(prompt)?)?.silu()?;
-        let inputs = concat_channels(&concat_channels(x, mask)?, &position(x)?)?;
-        let mut x = self.enter.forward(&inputs)?;
+        Ok((time + self.prompt.forward(prompt)?)?.silu()?)
+    }
+
+    /// The network without its own inputs: `[B, inputs, H, W]` → `[B, outputs, H, W]`.
+    pub(crate) fn body(&self, inputs: &Tensor, embedding: &Tensor) -> Result<Tensor> {
+        let mut x = self.enter.forward(inputs)?;
         let mut skips = vec![x.clone()];
         for (stages, halve) in &self.down {
             for stage in stages {
-                x = stage.forward(&x, &embedding)?;
+                x = stage.forward(&x, embedding)?;
                 skips.push(x.clone());
             }
             if let Some(halve) = halve {
@@ -314,14 +356,14 @@ impl UNet {
             }
         }
         for stage in &self.middle {
-            x = stage.forward(&x, &embedding)?;
+            x = stage.forward(&x, embedding)?;
         }
         for (stages, double) in &self.up {
             for stage in stages {
                 if let Some(skip) = skips.pop() {
                     x = concat_channels(&x, &skip)?;
                 }
-                x = stage.forward(&x, &embedding)?;
+                x = stage.forward(&x, embedding)?;
             }
             if let Some(double) = double {
                 x = upsample_nearest(&double.forward(&x)?)?;
