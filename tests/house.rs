@@ -341,7 +341,13 @@ fn a_denoiser_of_two_domains_trains_saves_loads_and_samples_alike() {
     // An arc from which nothing can be reconstructed is refused.
     let mut narrow = model.config().clone();
     narrow.geometry = narrow.geometry.with_arc_deg(120.0);
-    assert!(narrow.validate().unwrap_err().to_string().contains("120"));
+    assert!(
+        narrow
+            .validate()
+            .unwrap_err()
+            .to_string()
+            .contains("an arc of 120.00°")
+    );
 }
 
 #[test]
@@ -365,9 +371,9 @@ fn training_lowers_the_loss() {
         losses.0[40..].iter().sum::<f64>() / 20.0
     };
     for (kind, images, factor) in [
-        ("autoencoder", 0, 0.7),
-        ("foundation", 0, 0.95),
-        ("foundation", 2, 0.95),
+        ("autoencoder", 0, 0.6),
+        ("foundation", 0, 0.85),
+        ("foundation", 2, 0.85),
     ] {
         // The control sees the same batches, masks, times and noise, and learns nothing.
         let (trained, control) = (learned(kind, images, 2e-3), learned(kind, images, 1e-12));

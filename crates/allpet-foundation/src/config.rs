@@ -149,7 +149,7 @@ impl ModelConfig {
         }
         if self.denoiser.images > 0 && self.geometry.arc_rad < std::f64::consts::PI * (1.0 - 1e-9) {
             faults.push(format!(
-                "a denoiser that draws images with an arc of {}°; expected 180 to 360",
+                "a denoiser that draws images with an arc of {:.2}°; expected 180 to 360",
                 self.geometry.arc_rad.to_degrees()
             ));
         }
