@@ -74,7 +74,6 @@ fn osem(c: &mut Criterion) {
         let config = OsemConfig {
             iterations: 1,
             subsets,
-            ..OsemConfig::default()
         };
         let osem = Osem::new(grid, geometry, config)
             .and_then(|o| o.with_attenuation(ArrayD::from_elem(IxDyn(&[size, size]), 1e-3).view()))
