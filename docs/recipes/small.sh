@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to crates/allpet/weights/small.safetensors: simulated data, autoencoder, denoiser (docs/model-card-small.md).
-# Training took 45 minutes on two shared cores. Run it at the root of the repository; a run that was stopped goes on where it was.
+# Training took two hours on two shared cores. Run it at the root of the repository; a run that was stopped goes on where it was.
 set -euo pipefail
 out=${1:-runs/small}
 mkdir -p "$out"
