@@ -88,6 +88,9 @@ fn keep_previous(folder: &Path, newest: &Path) -> Result<()> {
     let kept = std::fs::hard_link(newest, &beside)
         .and_then(|()| std::fs::rename(&beside, &previous))
         .or_else(|_| std::fs::rename(newest, &previous));
+    // Renaming one name of a file to another name of the same file does nothing (POSIX), as after a process that was
+    // killed between here and the writing of the newest checkpoint.
+    let _ = std::fs::remove_file(&beside);
     kept.map_err(|source| {
         Error::from(allpet_core::Error::Io {
             action: "keep",

@@ -165,3 +165,23 @@ fn a_disk_that_takes_no_more_leaves_the_last_checkpoint() {
         STEPS as u64
     );
 }
+
+/// A process killed after the newest checkpoint got its second name and before a newer one was written leaves one file
+/// under both names; renaming one to the other then does nothing.
+#[test]
+fn two_names_of_one_checkpoint_leave_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), &config(4), false, Duration::ZERO, &mut []).unwrap();
+    let newest = folder.path().join(checkpoint::FILE);
+    let previous = folder.path().join(checkpoint::PREVIOUS);
+    let _ = std::fs::remove_file(&previous);
+    std::fs::hard_link(&newest, &previous).unwrap();
+    let read = checkpoint::load(&newest, &Device::Cpu).unwrap();
+    checkpoint::save(folder.path(), &read).unwrap();
+    let leftovers: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".tmp"))
+        .collect();
+    assert!(leftovers.is_empty(), "{leftovers:?}");
+}
