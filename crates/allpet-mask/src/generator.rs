@@ -5,8 +5,7 @@ use crate::config::MaskConfig;
 use crate::error::{Error, Result, shape_error};
 use crate::layout;
 use crate::normalise;
-use crate::projection::{Projection, project_checked};
-use crate::trapezoid;
+use crate::projection::{Projection, project_analytic, project_checked};
 use allpet_core::{ImageGrid, ParallelGeometry};
 use ndarray::{Array2, Array3, ArrayView3};
 use rayon::prelude::*;
@@ -169,29 +168,18 @@ impl MaskGenerator {
         self.config.normalise.apply(out);
     }
 
-    /// The same, touching only the bins under a block once the zeros are written: a block covers a small part of
-    /// a view, and a mask is larger than a cache.
+    /// The same, normalising only the bins under a block: these are few, and a mask is larger than a cache.
     fn fill_analytic(&self, blocks: &[Block], out: &mut [f32]) {
-        let bins = self.geometry.bins;
-        let mut supports = Vec::with_capacity(self.directions.len());
-        let mut highest = 0.0f32;
-        for (row, direction) in out.chunks_exact_mut(bins).zip(&self.directions) {
-            row.fill(0.0);
-            let mut support = bins..0;
-            for block in blocks {
-                let range = trapezoid::add_view(block, &self.grid, &self.geometry, *direction, row);
-                if !range.is_empty() {
-                    support = support.start.min(range.start)..support.end.max(range.end);
-                }
-            }
-            if support.is_empty() {
-                support = 0..0;
-            }
-            highest = highest.max(normalise::peak(&row[support.clone()]));
-            supports.push(support);
-        }
-        for (row, support) in out.chunks_exact_mut(bins).zip(supports) {
-            self.config.normalise.scale(&mut row[support], highest);
+        let directions = self.directions.iter().copied();
+        let supports = project_analytic(blocks, &self.grid, &self.geometry, directions, out);
+        let rows = || supports.iter().cloned();
+        let peak = out
+            .chunks_exact(self.geometry.bins)
+            .zip(rows())
+            .map(|(row, support)| normalise::peak(&row[support]))
+            .fold(0.0, f32::max);
+        for (row, support) in out.chunks_exact_mut(self.geometry.bins).zip(rows()) {
+            self.config.normalise.scale(&mut row[support], peak);
         }
     }
 }

@@ -9,6 +9,7 @@ use ndarray::Array2;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 /// How a block is projected. All four give chords in pixels, so they agree as the grid refines.
@@ -131,15 +132,10 @@ pub(crate) fn project_checked(
     projection: Projection,
     out: &mut [f32],
 ) {
-    out.fill(0.0);
     let kernel = match projection {
         Projection::Analytic => {
-            for (view, row) in out.chunks_exact_mut(geometry.bins).enumerate() {
-                let sin_cos = geometry.angle(view).sin_cos();
-                for block in blocks {
-                    trapezoid::add_view(block, grid, geometry, sin_cos, row);
-                }
-            }
+            let directions = (0..geometry.views).map(|view| geometry.angle(view).sin_cos());
+            project_analytic(blocks, grid, geometry, directions, out);
             return;
         }
         Projection::Nearest => Kernel::Nearest,
@@ -159,4 +155,26 @@ pub(crate) fn project_checked(
             }
         },
     );
+}
+
+/// The closed form for views of the given sines and cosines; the range of bins under a block, view by view.
+pub(crate) fn project_analytic(
+    blocks: &[Block],
+    grid: &ImageGrid,
+    geometry: &ParallelGeometry,
+    directions: impl Iterator<Item = (f64, f64)>,
+    out: &mut [f32],
+) -> Vec<Range<usize>> {
+    let rows = out.chunks_exact_mut(geometry.bins);
+    rows.zip(directions)
+        .map(|(row, direction)| {
+            row.fill(0.0);
+            blocks
+                .iter()
+                .map(|block| trapezoid::add_view(block, grid, geometry, direction, row))
+                .filter(|support| !support.is_empty())
+                .reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))
+                .unwrap_or(0..0)
+        })
+        .collect()
 }

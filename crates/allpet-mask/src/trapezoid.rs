@@ -10,8 +10,6 @@ use std::ops::Range;
 
 /// Below this share of the support a slope is an edge, whose own value is half the plateau.
 const EDGE: f64 = 1e-12;
-/// Below this share a slope is so steep that positions need `f64`.
-const GENTLE: f64 = 0.25;
 
 /// Adds the chords of `block` in pixels to one view; touches only the bins of its support, whose range it gives.
 pub(crate) fn add_view(
@@ -35,33 +33,22 @@ pub(crate) fn add_view(
     let Some(support) = row.get_mut(first..end) else {
         return 0..0;
     };
+    // Bin numbers as i32: the conversion to f64 then vectorises on every x86-64.
     let from = first as f64 - middle;
+    let inside = |k: usize| outer - (f64::from(k as i32) + from).abs() * step;
     if ramp <= EDGE * outer {
         let tolerance = EDGE * outer * 10.0;
         for (k, value) in support.iter_mut().enumerate() {
-            let inside = outer - (k as f64 + from).abs() * step;
-            if inside > tolerance {
+            if inside(k) > tolerance {
                 *value += plateau as f32;
-            } else if inside >= -tolerance {
+            } else if inside(k) >= -tolerance {
                 *value += (plateau / 2.0) as f32;
             }
-        }
-    } else if ramp >= GENTLE * outer {
-        // A line in each half, cut off at 0 and at the plateau. Positions count from the block's own centre and are
-        // at most its size: `f32` keeps them, and four to sixteen fit a register.
-        let slope = plateau / ramp;
-        let (from, fall) = (from as f32, (step * slope) as f32);
-        let (top, plateau) = ((outer * slope) as f32, plateau as f32);
-        for (k, value) in support.iter_mut().enumerate() {
-            // Bin numbers as i32: the conversion then vectorises on every x86-64.
-            let at = k as i32 as f32 + from;
-            *value += (top - at.abs() * fall).max(0.0).min(plateau);
         }
     } else {
         let slope = plateau / ramp;
         for (k, value) in support.iter_mut().enumerate() {
-            let inside = outer - (f64::from(k as i32) + from).abs() * step;
-            *value += (inside * slope).clamp(0.0, plateau) as f32;
+            *value += (inside(k) * slope).clamp(0.0, plateau) as f32;
         }
     }
     first..end

@@ -15,8 +15,8 @@ const BATCH: usize = 7;
 /// Unit impulses tried on each side.
 const IMPULSES: u64 = 24;
 
-/// Part of the typical gain below which an impulse's response does not count as a scale.
-const WEAK: f64 = 0.1;
+/// Part of the typical gain below which an impulse's response is what rounding left, and the gain its scale.
+const WEAK: f64 = 1e-3;
 
 /// What [`check_operator`] measured; every figure but `scale` is 0 for a perfect operator.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,7 +26,8 @@ pub struct Report {
     /// The same with `y = Ax`: sees errors of scale.
     pub adjoint_image: f64,
     /// Largest `|⟨A e_i, y⟩ - (Aᵀy)_i| / (‖A e_i‖‖y‖)` and its mirror image over impulses, ends included: sees errors in
-    /// single elements. An `‖A e_i‖` below a tenth of the typical gain counts as that tenth.
+    /// single elements. An `‖A e_i‖` below a thousandth of the typical gain is what rounding left, and counts as
+    /// that gain.
     pub adjoint_impulses: f64,
     /// `⟨Ax,Ax⟩ / ⟨x,AᵀAx⟩`; 1 when the adjoint has the operator's scale.
     pub scale: f64,
@@ -81,7 +82,7 @@ pub fn check_operator(op: &dyn LinearOperator, seed: u64) -> Result<Report> {
     let mismatch = |a: f64, b: f64, scale: f64| (a - b).abs() / scale;
 
     // What rounding leaves in an element that the operator hardly touches is no error of that element.
-    let floors = [(&ax, &x), (&aty, &y)].map(|(image, of)| WEAK * norm(image) / norm(of));
+    let gains = [(&ax, &x), (&aty, &y)].map(|(image, of)| norm(image) / norm(of));
     let mut adjoint_impulses = 0.0f64;
     let mut draws = stream(seed, "check impulses", 0);
     for k in 0..IMPULSES {
@@ -101,7 +102,8 @@ pub fn check_operator(op: &dyn LinearOperator, seed: u64) -> Result<Report> {
             };
             let expected = image.iter().nth(at).map_or(0.0, |&v| f64::from(v));
             let difference = dot(&response, other) - expected;
-            let size = norm(&response).max(floors[usize::from(!forward)]) * norm(other);
+            let (own, gain) = (norm(&response), gains[usize::from(!forward)]);
+            let size = if own < WEAK * gain { gain } else { own } * norm(other);
             adjoint_impulses = worst(
                 adjoint_impulses,
                 if difference == 0.0 {

@@ -120,7 +120,8 @@ impl Fbp {
         })
     }
 
-    /// The same with other instructions than the fastest: `Portable` gives the same bytes on every processor, as far
+    /// The same with other instructions than the fastest: `Portable` gives the same bytes on every processor that runs
+    /// the same program, as far
     /// as the Fourier transform does.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Buffers that are used again: a call allocates nothing once its sizes were seen.
+//! Buffers that are used again: a call allocates no image or sinogram of its own once its sizes were seen.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};

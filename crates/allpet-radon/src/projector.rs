@@ -102,7 +102,8 @@ impl Projector {
         })
     }
 
-    /// The same with other instructions than the fastest: `Portable` gives the same bytes on every processor.
+    /// The same with other instructions than the fastest: `Portable` gives the same bytes on every processor that runs
+    /// the same program.
     ///
     /// # Errors
     /// Instructions that this processor does not have.
@@ -150,19 +151,7 @@ impl Projector {
         });
         let mut by_col = self.padded::<1>(if self.turned() { cols } else { 0 }, rows);
         if self.turned() {
-            let step = stride(rows);
-            lines_of(&mut by_col, 1)
-                .par_chunks_mut(COPIED * step)
-                .enumerate()
-                .for_each(|(tile, lines)| {
-                    for row in 0..rows {
-                        let from = &image[row * cols + tile * COPIED..];
-                        for (line, value) in lines.chunks_exact_mut(step).zip(from) {
-                            line[PAD + row] = *value;
-                        }
-                    }
-                    lines.chunks_exact_mut(step).for_each(extend_ends);
-                });
+            turn_lines(image, cols, lines_of(&mut by_col, 1), stride(rows));
         }
         let (by_row, by_col) = (&*by_row, &*by_col);
         let bins = self.geometry.bins;
@@ -219,20 +208,8 @@ impl Projector {
         let mut by_col = self.padded::<LANES>(if self.turned() { cols } else { 0 }, rows);
         if self.turned() {
             let from: &[[f32; LANES]] = lines_of(&mut by_row, LANES).as_chunks().0;
-            let (from_step, step) = (stride(cols), stride(rows));
             let lines: &mut [[f32; LANES]] = lines_of(&mut by_col, LANES).as_chunks_mut().0;
-            lines
-                .par_chunks_mut(COPIED * step)
-                .enumerate()
-                .for_each(|(tile, lines)| {
-                    for row in 0..rows {
-                        let from = &from[row * from_step + PAD + tile * COPIED..];
-                        for (line, value) in lines.chunks_exact_mut(step).zip(from) {
-                            line[PAD + row] = *value;
-                        }
-                    }
-                    lines.chunks_exact_mut(step).for_each(extend_ends);
-                });
+            turn_lines(&from[PAD..], stride(cols), lines, stride(rows));
         }
         let (by_row, by_col) = (by_row.as_chunks().0, by_col.as_chunks().0);
         let bins = self.geometry.bins;
@@ -336,6 +313,22 @@ fn pad_lines<T: Copy + Send>(lines: &mut [T], step: usize, fill: impl Fn(usize, 
         fill(row, &mut line[PAD..step - PAD]);
         extend_ends(line);
     });
+}
+
+/// Writes columns as lines: pixel `row` of line `col` is `from[row·from_step + col]`.
+fn turn_lines<T: Copy + Send + Sync>(from: &[T], from_step: usize, lines: &mut [T], step: usize) {
+    lines
+        .par_chunks_mut(COPIED * step)
+        .enumerate()
+        .for_each(|(tile, lines)| {
+            for row in 0..step - 2 * PAD {
+                let from = &from[row * from_step + tile * COPIED..];
+                for (line, value) in lines.chunks_exact_mut(step).zip(from) {
+                    line[PAD + row] = *value;
+                }
+            }
+            lines.chunks_exact_mut(step).for_each(extend_ends);
+        });
 }
 
 fn extend_ends<T: Copy>(line: &mut [T]) {

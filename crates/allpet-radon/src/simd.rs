@@ -102,8 +102,8 @@ pub(crate) trait Kernel {
 
 /// Sets of instructions that the kernels are compiled for.
 ///
-/// The results of two sets differ by rounding (multiply and add rounded once or twice). Those of `Portable` are the
-/// same bytes on every processor.
+/// The results of two sets differ by rounding (multiply and add rounded once or twice). `Portable` gives the same bytes
+/// on every processor that runs the same program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Instructions {

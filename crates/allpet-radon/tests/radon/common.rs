@@ -2,7 +2,8 @@
 
 use allpet_core::{ImageGrid, ParallelGeometry, stream};
 use allpet_radon::analytic::Ellipse;
-use ndarray::{Array2, ArrayD, IxDyn};
+use allpet_radon::{LinearOperator, Result};
+use ndarray::{Array2, ArrayD, ArrayViewD, ArrayViewMutD, IxDyn};
 
 /// Relative L2 distance of `got` from `expected`.
 pub(crate) fn relative(got: &[f32], expected: &[f32]) -> f64 {
@@ -71,4 +72,22 @@ pub(crate) fn geometry(
         .with_arc_deg(arc)
         .with_start_deg(start)
         .with_offset_bins(offset)
+}
+
+/// An operator whose transpose is that of another.
+pub(crate) struct Mismatched<A, B>(pub(crate) A, pub(crate) B);
+
+impl<A: LinearOperator, B: LinearOperator> LinearOperator for Mismatched<A, B> {
+    fn domain_shape(&self) -> &[usize] {
+        self.0.domain_shape()
+    }
+    fn range_shape(&self) -> &[usize] {
+        self.0.range_shape()
+    }
+    fn forward(&self, x: ArrayViewD<'_, f32>, out: ArrayViewMutD<'_, f32>) -> Result<()> {
+        self.0.forward(x, out)
+    }
+    fn adjoint(&self, y: ArrayViewD<'_, f32>, out: ArrayViewMutD<'_, f32>) -> Result<()> {
+        self.1.adjoint(y, out)
+    }
 }

@@ -1,12 +1,12 @@
 //! Operators that compose: exact transposes on every geometry, and the values they stand for.
 
-use crate::common::{geometry, noise, relative};
+use crate::common::{Mismatched, geometry, noise, relative};
 use allpet_core::{ImageGrid, ParallelGeometry};
 use allpet_radon::analytic::{self, Ellipse};
 use allpet_radon::check::{check_operator, registry};
 use allpet_radon::operators::{Attenuation, Diagonal, GaussianPsf, Product, Scaled, Subset, Sum};
-use allpet_radon::{LinearOperator, Projector, Result};
-use ndarray::{Array2, ArrayD, ArrayViewD, ArrayViewMutD, Axis, IxDyn, s};
+use allpet_radon::{LinearOperator, Projector};
+use ndarray::{Array2, ArrayD, Axis, IxDyn, s};
 use std::sync::Arc;
 
 const TOLERANCE: f64 = 1e-6;
@@ -28,24 +28,6 @@ fn the_whole_registry_conforms() {
         }
     }
     println!("worst adjoint error {worst:.1e}");
-}
-
-/// Attenuation and resolution around a projector whose transpose is that of another.
-struct Mismatched<A, B>(A, B);
-
-impl<A: LinearOperator, B: LinearOperator> LinearOperator for Mismatched<A, B> {
-    fn domain_shape(&self) -> &[usize] {
-        self.0.domain_shape()
-    }
-    fn range_shape(&self) -> &[usize] {
-        self.0.range_shape()
-    }
-    fn forward(&self, x: ArrayViewD<'_, f32>, out: ArrayViewMutD<'_, f32>) -> Result<()> {
-        self.0.forward(x, out)
-    }
-    fn adjoint(&self, y: ArrayViewD<'_, f32>, out: ArrayViewMutD<'_, f32>) -> Result<()> {
-        self.1.adjoint(y, out)
-    }
 }
 
 #[test]
