@@ -1,0 +1,1 @@
+//! The PAC-Bayes bound of ALL-PET, eqs. 1-25.
