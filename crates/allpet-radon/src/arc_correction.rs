@@ -25,15 +25,44 @@ pub fn arc_correct(
     scanner: &CylindricalScanner,
     target: &ParallelGeometry,
 ) -> Result<ArrayD<f32>> {
+    resample("sinogram", sinogram, scanner, target, |overlap, width| {
+        overlap / width
+    })
+}
+
+/// Resamples efficiencies `[.., view, scanner.bins]` to `[.., view, target.bins]`, as [`arc_correct`] does with counts.
+///
+/// Counts of a density `p` are `n_k·p·Δs_k` in ring bin `k` of width `Δs_k`; arc-corrected they are `n'·p·bin_mm` with
+/// `n'` the mean of `n` over the target bin. What a target bin has outside the ring's bins counts as 0.
+///
+/// # Errors
+/// Those of [`arc_correct`].
+pub fn arc_correct_efficiencies(
+    efficiencies: ArrayViewD<'_, f32>,
+    scanner: &CylindricalScanner,
+    target: &ParallelGeometry,
+) -> Result<ArrayD<f32>> {
+    let mean = |overlap, _| overlap / target.bin_mm;
+    resample("efficiencies", efficiencies, scanner, target, mean)
+}
+
+/// Sums of ring bins, weighted by a function of the overlap with the target bin and the ring bin's width, both in mm.
+fn resample(
+    what: &'static str,
+    sinogram: ArrayViewD<'_, f32>,
+    scanner: &CylindricalScanner,
+    target: &ParallelGeometry,
+    weight: impl Fn(f64, f64) -> f64,
+) -> Result<ArrayD<f32>> {
     scanner.validate()?;
     target.validate()?;
     let shape = exchange_tail(
-        "sinogram",
+        what,
         sinogram.shape(),
         &[target.views, scanner.bins],
         &target.shape(),
     )?;
-    let shares = shares(scanner, target)?;
+    let shares = shares(scanner, target, weight)?;
     let mut out = ArrayD::zeros(IxDyn(&shape));
     let sinogram = sinogram.as_standard_layout();
     if let (Some(from), Some(to)) = (sinogram.as_slice(), out.as_slice_mut()) {
@@ -51,8 +80,12 @@ pub fn arc_correct(
     Ok(out)
 }
 
-/// For each target bin the ring bins it overlaps, and the part of each that falls into it.
-fn shares(scanner: &CylindricalScanner, target: &ParallelGeometry) -> Result<Vec<Vec<(usize, f64)>>> {
+/// For each target bin the ring bins it overlaps, and the weight of each.
+fn shares(
+    scanner: &CylindricalScanner,
+    target: &ParallelGeometry,
+    weight: impl Fn(f64, f64) -> f64,
+) -> Result<Vec<Vec<(usize, f64)>>> {
     let radius = scanner.ring_radius_mm + scanner.depth_mm;
     let step = PI / scanner.crystals as f64;
     let first = -((scanner.bins / 2) as f64) - 0.5;
@@ -74,7 +107,7 @@ fn shares(scanner: &CylindricalScanner, target: &ParallelGeometry) -> Result<Vec
                 .take_while(|&k| edges[k] < hi)
                 .filter_map(|k| {
                     let overlap = edges[k + 1].min(hi) - edges[k].max(lo);
-                    (overlap > 0.0).then(|| (k, overlap / (edges[k + 1] - edges[k])))
+                    (overlap > 0.0).then(|| (k, weight(overlap, edges[k + 1] - edges[k])))
                 })
                 .collect()
         })

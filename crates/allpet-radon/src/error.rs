@@ -45,6 +45,16 @@ pub enum Error {
         /// The offending value.
         value: f64,
     },
+    /// Counts in a bin that a gap between detector blocks leaves empty.
+    #[error("view {view}, bin {bin} counted {value}; expected 0, as one of its crystals is a gap between blocks")]
+    GapCounts {
+        /// View of the bin.
+        view: usize,
+        /// Radial bin.
+        bin: usize,
+        /// What it counted.
+        value: f64,
+    },
     /// A filter that does not exist.
     #[error("unknown filter `{word}`; known: {known}")]
     UnknownFilter {

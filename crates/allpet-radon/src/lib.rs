@@ -22,6 +22,7 @@
 pub mod analytic;
 mod arc_correction;
 pub mod check;
+mod efficiencies;
 mod entry;
 mod error;
 mod fbp;
@@ -40,7 +41,8 @@ mod slices;
 pub mod tensor;
 mod tent;
 
-pub use arc_correction::arc_correct;
+pub use arc_correction::{arc_correct, arc_correct_efficiencies};
+pub use efficiencies::{Blocks, CrystalPairs, Efficiencies, estimate_efficiencies};
 pub use error::{Error, Result};
 pub use fbp::Fbp;
 pub use filter::Filter;

@@ -1,9 +1,10 @@
 //! Oracles shared by the tests: closed forms, an area-sampled phantom and an `f64` Joseph from the textbook.
 
-use allpet_core::{ImageGrid, ParallelGeometry, stream};
+use allpet_core::{ImageGrid, ParallelGeometry, fill_normal, stream};
 use allpet_radon::analytic::Ellipse;
 use allpet_radon::{LinearOperator, Result};
 use ndarray::{Array2, ArrayD, ArrayViewD, ArrayViewMutD, IxDyn};
+use rand::Rng;
 
 /// Relative L2 distance of `got` from `expected`.
 pub(crate) fn relative(got: &[f32], expected: &[f32]) -> f64 {
@@ -54,8 +55,27 @@ pub(crate) fn area_sampled(shapes: &[Ellipse], grid: &ImageGrid) -> Array2<f32> 
 /// Normal draws of a shape.
 pub(crate) fn noise(seed: u64, shape: &[usize]) -> ArrayD<f32> {
     let mut values = ArrayD::zeros(IxDyn(shape));
-    allpet_core::fill_normal(&mut stream(seed, "test noise", 0), values.as_slice_mut().unwrap());
+    fill_normal(&mut stream(seed, "test noise", 0), values.as_slice_mut().unwrap());
     values
+}
+
+/// Poisson draws: by products of uniforms for small means, rounded normal draws for large ones.
+pub(crate) fn poisson(seed: u64, mean: &Array2<f32>) -> ArrayD<f32> {
+    let mut draws = stream(seed, "test poisson", 0);
+    mean.mapv(|mean| {
+        if mean > 60.0 {
+            let mut z = [0.0];
+            fill_normal(&mut draws, &mut z);
+            return (mean + mean.sqrt() * z[0]).round().max(0.0);
+        }
+        let (limit, mut product, mut count) = ((-f64::from(mean)).exp(), 1.0, -1.0f32);
+        while product > limit || count < 0.0 {
+            product *= draws.random::<f64>();
+            count += 1.0;
+        }
+        count
+    })
+    .into_dyn()
 }
 
 /// A geometry in one line: views, bins, bin in mm, arc and start in degrees, offset in bins.

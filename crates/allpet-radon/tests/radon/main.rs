@@ -6,6 +6,7 @@ mod adjoint;
 mod analytic;
 mod arc_correction;
 mod common;
+mod efficiencies;
 mod fbp;
 mod operators;
 mod osem;

@@ -1,13 +1,12 @@
 //! MLEM and OSEM against closed forms and against the textbook's MLEM in `f64`.
 
-use crate::common::{area_sampled, geometry, noise, relative};
+use crate::common::{area_sampled, geometry, noise, poisson, relative};
 use crate::reference::joseph;
-use allpet_core::{ImageGrid, ParallelGeometry, fill_normal, stream};
+use allpet_core::{ImageGrid, ParallelGeometry};
 use allpet_radon::analytic::{Ellipse, Shape};
 use allpet_radon::operators::{Attenuation, Diagonal, GaussianPsf, Product};
 use allpet_radon::{LinearOperator, Osem, OsemConfig, Projector};
 use ndarray::{Array2, ArrayD, Axis, IxDyn, stack};
-use rand::Rng;
 use std::ops::ControlFlow;
 
 const PSF_MM: f64 = 5.0;
@@ -21,25 +20,6 @@ fn disc(value: f64, x_mm: f64, y_mm: f64, radius_mm: f64) -> Ellipse {
         b_mm: radius_mm,
         tilt_rad: 0.0,
     }
-}
-
-/// Poisson draws: by products of uniforms for small means, rounded normal draws for large ones.
-fn poisson(seed: u64, mean: &Array2<f32>) -> ArrayD<f32> {
-    let mut draws = stream(seed, "test poisson", 0);
-    mean.mapv(|mean| {
-        if mean > 60.0 {
-            let mut z = [0.0];
-            fill_normal(&mut draws, &mut z);
-            return (mean + mean.sqrt() * z[0]).round().max(0.0);
-        }
-        let (limit, mut product, mut count) = ((-f64::from(mean)).exp(), 1.0, -1.0f32);
-        while product > limit || count < 0.0 {
-            product *= draws.random::<f64>();
-            count += 1.0;
-        }
-        count
-    })
-    .into_dyn()
 }
 
 /// A body of uniform activity and attenuation in a scanner with blocks, and what it counts on average.
