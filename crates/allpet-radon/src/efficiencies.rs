@@ -175,7 +175,7 @@ impl CrystalPairs {
             return Ok(());
         }
         Err(Error::Shape {
-            what: "delayeds",
+            what: "counts",
             expected: format!("{:?}", self.shape()),
             got: counts.shape().to_vec(),
         })

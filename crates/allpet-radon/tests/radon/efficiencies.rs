@@ -121,7 +121,7 @@ fn known_efficiencies_come_back_within_their_statistical_error() {
         let worst = (1..9)
             .map(|p| (positions[p] - known[p]).abs() / error)
             .fold(0.0, f64::max);
-        // Crystals one by one: 63 of them are a position and a half.
+        // All crystals, against what the fan of each alone would give.
         let spread = found
             .crystals()
             .iter()
@@ -233,7 +233,7 @@ fn what_does_not_fit_is_an_error() {
     let blocks = |period, gap| Some(Blocks { period, gap });
     assert_eq!(
         text(&Array2::ones((18, 20)), None),
-        "delayeds has shape [18, 20]; expected [18, 19]"
+        "counts has shape [18, 20]; expected [18, 19]"
     );
     assert_eq!(
         text(&counts, blocks(9, Some(2))),
