@@ -1,6 +1,7 @@
 //! The `allpet` command line: arguments in, library calls, files and pictures out.
 
 mod commands;
+mod efficiencies;
 mod fault;
 mod model_file;
 mod options;

@@ -6,17 +6,22 @@ use std::path::{Path, PathBuf};
 
 /// A file that can be written as one of the formats, by its extension.
 pub(crate) fn file(path: &Path, formats: &[Format]) -> Result<()> {
-    parent(path)?;
+    file_of("--out", path, formats)
+}
+
+/// The same for another option than `--out`.
+pub(crate) fn file_of(option: &str, path: &Path, formats: &[Format]) -> Result<()> {
+    parent(option, path)?;
     if path.is_dir() {
         return given(format!(
-            "--out {}: is a folder; expected the name of a file",
+            "{option} {}: is a folder; expected the name of a file",
             path.display()
         ));
     }
     if Format::from_extension(path).is_none_or(|f| !formats.contains(&f)) {
         let known: Vec<&str> = formats.iter().map(|f| extension(*f)).collect();
         return given(format!(
-            "--out {}: expected a name ending in {}",
+            "{option} {}: expected a name ending in {}",
             path.display(),
             known.join(" or ")
         ));
@@ -26,7 +31,7 @@ pub(crate) fn file(path: &Path, formats: &[Format]) -> Result<()> {
 
 /// A folder that exists or can be made.
 pub(crate) fn folder(path: &Path) -> Result<()> {
-    parent(path)?;
+    parent("--out", path)?;
     if path.exists() && !path.is_dir() {
         return given(format!("--out {}: is a file; expected a folder", path.display()));
     }
@@ -38,9 +43,9 @@ pub(crate) fn make(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|e| Fault::Other(format!("cannot make {}: {e}", path.display())))
 }
 
-fn parent(path: &Path) -> Result<()> {
+fn parent(option: &str, path: &Path) -> Result<()> {
     if path.as_os_str().is_empty() {
-        return given("--out: the name is empty; expected a path");
+        return given(format!("{option}: the name is empty; expected a path"));
     }
     let parent = path
         .parent()
@@ -50,7 +55,7 @@ fn parent(path: &Path) -> Result<()> {
         return Ok(());
     }
     given(format!(
-        "--out {}: the folder {} does not exist; expected one that does",
+        "{option} {}: the folder {} does not exist; expected one that does",
         path.display(),
         shown(parent)
     ))

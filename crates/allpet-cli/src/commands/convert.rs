@@ -1,12 +1,13 @@
 //! `allpet convert`: between exchange formats.
 
-use crate::fault::{Result, given};
+use crate::efficiencies;
+use crate::fault::{Fault, Result, given};
 use crate::options::Span;
 use crate::output;
 use crate::report::{Report, note};
 use allpet::io::{
-    Format, HistogramOptions, ListMode, detect, npz_names, read_dataset, read_npy, read_npz_all, write_npy,
-    write_npz,
+    Format, HistogramOptions, ListMode, detect, npz_names, read_dataset, read_npy, read_npz_all, write_array,
+    write_npy, write_npz,
 };
 use ndarray::{ArrayD, ArrayViewD};
 use serde_json::json;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 /// Convert between formats: list-mode to sinograms, .npy to .npz and back, a dataset to .npz
 ///
 /// List-mode data become prompts and delayeds [view, radial], summed over planes, and radial_mm, the positions of
-/// the radial bins.
+/// the radial bins, as the scanner has them: without arc correction, which is for `reconstruct`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Interfile list-mode header (.hdr) or data (.l), .npy, .npz, or a dataset .safetensors
@@ -33,6 +34,10 @@ pub(crate) struct Args {
     /// List-mode: only events from a to b seconds
     #[arg(long, value_name = "A..B")]
     seconds: Option<Span<f64>>,
+    /// List-mode: also write efficiencies of the bins [view, radial] for `reconstruct`, estimated from the delayeds, with
+    /// 0 for gaps between detector blocks; .npy or .npz, Biograph mMR only
+    #[arg(long, value_name = "SINOGRAM")]
+    normalisation: Option<PathBuf>,
 }
 
 impl Args {
@@ -40,9 +45,11 @@ impl Args {
         let from = detect(&self.input)?;
         let to = Format::from_extension(&self.out);
         let list_mode = matches!(from, Format::Interfile | Format::ListMode);
-        if !list_mode && (self.data.is_some() || self.planes || self.seconds.is_some()) {
+        let of_list_mode =
+            self.data.is_some() || self.planes || self.seconds.is_some() || self.normalisation.is_some();
+        if !list_mode && of_list_mode {
             return given(format!(
-                "{}: is {from}; expected list-mode data with --data, --planes or --seconds",
+                "{}: is {from}; expected list-mode data with --data, --planes, --seconds or --normalisation",
                 self.input.display()
             ));
         }
@@ -113,13 +120,28 @@ impl Args {
 
     fn histogram(&self) -> Result<Report> {
         output::file(&self.out, &[Format::Npz])?;
+        if let Some(path) = &self.normalisation {
+            output::file_of("--normalisation", path, output::ARRAYS)?;
+        }
         let list_mode = ListMode::open(&self.input, self.data.as_deref())?;
         let options = HistogramOptions {
             seconds: self.seconds.map(|s| s.from..=s.to),
             planes: self.planes,
         };
         let histogram = list_mode.histogram(&options)?;
+        let (prompts, delayeds) = (&histogram.prompts, &histogram.delayeds);
+        let efficiencies = match &self.normalisation {
+            Some(path) => match efficiencies::estimate(prompts, delayeds, &list_mode.scanner) {
+                Ok(efficiencies) => Some((path, efficiencies)),
+                Err(Fault::Given(why)) => return given(format!("{}: {why}", self.input.display())),
+                Err(other) => return Err(other),
+            },
+            None => None,
+        };
         histogram.write_npz(&self.out)?;
+        if let Some((path, efficiencies)) = &efficiencies {
+            write_array(path, "normalisation", efficiencies.view().into_dyn())?;
+        }
         histogram.warnings.iter().for_each(|w| note(w));
         let json = json!({
             "out": self.out,
@@ -129,9 +151,10 @@ impl Args {
             "time_ms": histogram.time_ms.map(|(first, last)| [first, last]),
             "largest_plane": histogram.largest_plane,
             "shape": histogram.prompts.shape(),
+            "normalisation": self.normalisation,
             "warnings": histogram.warnings,
         });
-        let text = format!(
+        let mut text = format!(
             "{}: {} prompts and {} delayeds, {} time tags, each {}",
             self.out.display(),
             histogram.prompt_count,
@@ -139,6 +162,10 @@ impl Args {
             histogram.time_tags,
             output::by(histogram.prompts.shape())
         );
+        if let Some((path, efficiencies)) = &efficiencies {
+            let shape = output::by(efficiencies.shape());
+            text += &format!("; {}: efficiencies {shape}", path.display());
+        }
         Ok(Report::new(json, text))
     }
 }

@@ -1,5 +1,6 @@
 //! `allpet reconstruct`: a sinogram to an image.
 
+use crate::efficiencies;
 use crate::fault::{Fault, Result, given};
 use crate::options::{Device, Geometry, Size, fits_in_memory};
 use crate::output::{self, tidy};
@@ -9,9 +10,9 @@ use allpet::core::{CylindricalScanner, ImageGrid, ParallelGeometry};
 use allpet::io::{
     Format, HistogramOptions, ListMode, detect, npz_names, read_array, read_npz, read_sinogram, write_array,
 };
-use allpet::radon::{Error, Fbp, Filter, Osem, OsemConfig, arc_correct};
+use allpet::radon::{Error, Fbp, Filter, Osem, OsemConfig, arc_correct, arc_correct_efficiencies};
 use clap::ValueEnum;
-use ndarray::{Array1, ArrayD, Axis};
+use ndarray::{Array1, ArrayD, ArrayViewD, Axis};
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,10 @@ use std::path::{Path, PathBuf};
 /// bins of --bin-mm [default there: the spacing at the centre]; pixels then have that size unless --pixel-mm is given.
 ///
 /// mlem and osem take counts, which are not negative, and model ȳ = n·exp(-∫μ)·P(G x) + b. Where the input holds
-/// prompts and delayeds, delayeds are the background unless --background is given; fbp subtracts them.
+/// prompts and delayeds, delayeds are the background unless --background is given; fbp subtracts them. Where these are
+/// of a Biograph mMR, the efficiencies of its crystals and the gaps between its detector blocks are estimated from the
+/// delayeds unless --normalisation is given. Efficiencies and background may have the bins of the input: they are
+/// arc-corrected with it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Sinogram [.., view, radial] as .npy or .npz, or an Interfile list-mode header
@@ -77,6 +81,16 @@ enum Method {
     Osem,
 }
 
+/// Factors and background of the counts, in the bins of the reconstruction.
+struct Model {
+    normalisation: Option<ArrayD<f32>>,
+    background: Option<ArrayD<f32>>,
+    /// Delayeds in the bins of the scanner, from which efficiencies can be estimated.
+    delayeds: Option<ArrayD<f32>>,
+    /// `given`, `estimated` or `uniform`.
+    efficiencies: &'static str,
+}
+
 /// What is reconstructed.
 struct Input {
     sinogram: ArrayD<f32>,
@@ -97,7 +111,7 @@ impl Args {
         flags.sinogram(1, 1)?;
         let Input {
             mut sinogram,
-            mut delayeds,
+            delayeds,
             radial_mm,
             notes,
         } = match self.method {
@@ -105,15 +119,14 @@ impl Args {
             Method::Mlem | Method::Osem => counts(&self.input)?,
         };
         notes.iter().for_each(|n| note(n));
+        let mut model = self.model(delayeds)?;
         if let Some(positions) = radial_mm {
             let scanner = self.scanner(&positions)?;
             let bin_mm = *flags.bin_mm.get_or_insert(tidy(scanner.bin_mm));
             flags.pixel_mm.get_or_insert(bin_mm);
-            sinogram = equally_spaced(sinogram, &scanner, &flags)?;
-            delayeds = match delayeds {
-                Some(delayeds) => Some(equally_spaced(delayeds, &scanner, &flags)?),
-                None => None,
-            };
+            self.estimated(&mut model, &sinogram, &scanner)?;
+            model = model.equally_spaced(&sinogram, &scanner, &flags)?;
+            sinogram = equally_spaced(sinogram, &scanner, &flags, arc_correct)?;
             let (bins, mm) = (sinogram.shape()[sinogram.ndim() - 1], bin_mm);
             let attenuation = if self.attenuation.is_some() {
                 ""
@@ -141,7 +154,7 @@ impl Args {
                 (image, None)
             }
             Method::Mlem | Method::Osem => {
-                let (image, likelihood) = self.likeliest(grid, geometry, &sinogram, delayeds)?;
+                let (image, likelihood) = self.likeliest(grid, geometry, &sinogram, &model)?;
                 (image, Some(likelihood))
             }
         };
@@ -156,6 +169,7 @@ impl Args {
         if let Some(likelihood) = likelihood {
             json["iterations"] = json!(likelihood.len());
             json["subsets"] = json!(self.config().subsets);
+            json["efficiencies"] = json!(model.efficiencies);
             json["log_likelihood"] = json!(likelihood);
         }
         let shape = output::by(image.shape());
@@ -210,13 +224,62 @@ impl Args {
         }
     }
 
+    /// What was given, in the bins it was given in; delayeds are the background where none is given.
+    fn model(&self, delayeds: Option<ArrayD<f32>>) -> Result<Model> {
+        let normalisation = match &self.normalisation {
+            Some(path) => Some(single(read_array(path)?)),
+            None => None,
+        };
+        let background = match &self.background {
+            Some(path) => Some(read_array(path)?),
+            None => delayeds.clone(),
+        };
+        Ok(Model {
+            efficiencies: if normalisation.is_some() {
+                "given"
+            } else {
+                "uniform"
+            },
+            normalisation,
+            background,
+            delayeds,
+        })
+    }
+
+    /// Efficiencies from the delayeds where none are given; where the counts do not allow it, a note says why.
+    fn estimated(
+        &self,
+        model: &mut Model,
+        prompts: &ArrayD<f32>,
+        scanner: &CylindricalScanner,
+    ) -> Result<()> {
+        let (None, Some(delayeds)) = (&model.normalisation, &model.delayeds) else {
+            return Ok(());
+        };
+        match efficiencies::estimate(prompts, delayeds, scanner) {
+            Ok(found) => {
+                note("efficiencies and gaps between detector blocks estimated from the delayeds");
+                model.normalisation = Some(found.into_dyn());
+                model.efficiencies = "estimated";
+            }
+            Err(Fault::Given(why)) => {
+                note(&format!(
+                    "{}: {why}; efficiencies taken as uniform",
+                    self.input.display()
+                ));
+            }
+            Err(other) => return Err(other),
+        }
+        Ok(())
+    }
+
     /// The image by MLEM or OSEM, and the log-likelihood of all sinograms together after each iteration.
     fn likeliest(
         &self,
         grid: ImageGrid,
         geometry: ParallelGeometry,
         counts: &ArrayD<f32>,
-        delayeds: Option<ArrayD<f32>>,
+        model: &Model,
     ) -> Result<(ArrayD<f32>, Vec<f64>)> {
         let config = self.config();
         let mut osem = Osem::new(grid, geometry, config)?;
@@ -228,22 +291,20 @@ impl Args {
             let mu_per_mm = single(read_array(path)?) * 0.1;
             osem = osem.with_attenuation(mu_per_mm.view()).map_err(of_file(path))?;
         }
-        if let Some(path) = &self.normalisation {
-            let efficiencies = single(read_array(path)?);
+        if let Some(efficiencies) = &model.normalisation {
+            let path = self.normalisation.as_ref().unwrap_or(&self.input);
             osem = osem
                 .with_normalisation(efficiencies.view())
                 .map_err(of_file(path))?;
         }
-        if let Some(path) = &self.background {
-            let mut background = read_array(path)?;
-            if background.shape() != counts.shape() {
-                background = single(background);
-            }
+        if let Some(background) = &model.background {
+            let path = self.background.as_ref().unwrap_or(&self.input);
+            let background = if background.shape() == counts.shape() {
+                background.clone()
+            } else {
+                single(background.clone())
+            };
             osem = osem.with_background(background.view()).map_err(of_file(path))?;
-        } else if let Some(delayeds) = delayeds {
-            osem = osem
-                .with_background(delayeds.view())
-                .map_err(of_file(&self.input))?;
         }
         let bar = progress::bar(config.iterations as u64, "iterations");
         let mut likelihood = Vec::with_capacity(config.iterations);
@@ -331,11 +392,40 @@ fn of_file(path: &Path) -> impl FnOnce(Error) -> Fault {
     move |error| Fault::Given(format!("{}: {error}", path.display()))
 }
 
+impl Model {
+    /// Arc-corrected where it has the views and bins of the counts; the delayeds have served.
+    fn equally_spaced(
+        self,
+        counts: &ArrayD<f32>,
+        scanner: &CylindricalScanner,
+        flags: &Geometry,
+    ) -> Result<Self> {
+        let ring = &counts.shape()[counts.ndim() - 2..];
+        let correct = |array: Option<ArrayD<f32>>, by: ArcCorrection| match array {
+            Some(array) if array.shape().ends_with(ring) => {
+                equally_spaced(array, scanner, flags, by).map(Some)
+            }
+            other => Ok(other),
+        };
+        Ok(Self {
+            normalisation: correct(self.normalisation, arc_correct_efficiencies)?,
+            background: correct(self.background, arc_correct)?,
+            delayeds: None,
+            efficiencies: self.efficiencies,
+        })
+    }
+}
+
+/// Arc correction of counts, or of efficiencies.
+type ArcCorrection =
+    fn(ArrayViewD<'_, f32>, &CylindricalScanner, &ParallelGeometry) -> allpet::radon::Result<ArrayD<f32>>;
+
 /// Arc correction to as many bins as the scanner's field of view holds.
 fn equally_spaced(
     counts: ArrayD<f32>,
     scanner: &CylindricalScanner,
     flags: &Geometry,
+    correct: ArcCorrection,
 ) -> Result<ArrayD<f32>> {
     let bin_mm = flags.bin_mm.unwrap_or(scanner.bin_mm);
     let bins = (2.0 * scanner.s_mm(0).abs() / bin_mm).floor().max(1.0) as usize;
@@ -343,5 +433,5 @@ fn equally_spaced(
     let target = ParallelGeometry::new(views, bins, bin_mm)?.with_offset_bins(0.0);
     let batch = &counts.shape()[..counts.ndim() - 2];
     fits_in_memory("a sinogram", &[batch, &target.shape()].concat())?;
-    Ok(arc_correct(counts.view(), scanner, &target)?)
+    Ok(correct(counts.view(), scanner, &target)?)
 }

@@ -1,9 +1,9 @@
 //! Exchange formats: list-mode with a generated twin of a scanner's file, arrays, datasets.
 
-use crate::runner::{Folder, entry, npy, read3, text};
+use crate::runner::{Folder, entry, npy, read2, read3, text};
 use allpet::core::CylindricalScanner;
 use allpet::io::{Announcement, ListModeWriter};
-use ndarray::{Array2, Array3, s};
+use ndarray::{Array1, Array2, Array3, s};
 
 /// 3 prompts at 0 and 1 ms and 1 delayed at 1,500 ms.
 fn acquisition(folder: &Folder, name: &str) {
@@ -82,6 +82,33 @@ fn list_mode_becomes_prompts_and_delayeds() {
     folder.json("reconstruct --in scan.l.hdr --out c.npy --size 64 --method osem --iterations 2");
     folder.json("reconstruct --in sino.npz --out d.npy --size 64 --method osem --iterations 2");
     assert_eq!(folder.bytes("c.npy"), folder.bytes("d.npy"));
+    // Efficiencies estimated on the way are those that can be written, in the bins of the counts.
+    folder.json("convert --in scan.l.hdr --out sino.npz --normalisation n.npy");
+    let n = read2(&folder.path("n.npy"));
+    assert_eq!(
+        (n.dim(), n[[0, 172]], n[[10, 172]] > 0.0),
+        ((252, 344), 0.0, true)
+    );
+    let given = "--method osem --iterations 2 --normalisation n.npy";
+    let json = folder.json(&format!(
+        "reconstruct --in sino.npz --out e.npy --size 64 {given}"
+    ));
+    assert_eq!(json["efficiencies"], "given");
+    assert_eq!(folder.bytes("c.npy"), folder.bytes("e.npy"));
+    // A prompt in a gap: not this scanner's blocks, and no efficiencies of theirs.
+    let prompts: Array2<f32> = entry(&folder.path("sino.npz"), "prompts");
+    let delayeds: Array2<f32> = entry(&folder.path("sino.npz"), "delayeds");
+    let radial: Array1<f32> = entry(&folder.path("sino.npz"), "radial_mm");
+    let mut moved = prompts;
+    moved[[0, 172]] = 1.0;
+    let arrays = [
+        ("prompts", moved.view().into_dyn()),
+        ("delayeds", delayeds.view().into_dyn()),
+        ("radial_mm", radial.view().into_dyn()),
+    ];
+    allpet::io::write_npz(&folder.path("moved.npz"), &arrays, true).unwrap();
+    let json = folder.json("reconstruct --in moved.npz --out f.npy --size 64 --method osem --iterations 2");
+    assert_eq!(json["efficiencies"], "uniform");
 
     // A partial word.
     let whole = folder.bytes("scan.l");
@@ -134,6 +161,11 @@ fn arrays_and_datasets_change_format() {
     folder.fails(
         2,
         "convert --in a.npy --out c.npz --planes",
+        &["NumPy .npy", "list-mode"],
+    );
+    folder.fails(
+        2,
+        "convert --in a.npy --out c.npz --normalisation n.npy",
         &["NumPy .npy", "list-mode"],
     );
     folder.fails(
