@@ -39,6 +39,30 @@ pub enum Error {
         /// How many there were.
         got: usize,
     },
+    /// A figure that is not defined for these numbers.
+    #[error("{what} is undefined: {why}")]
+    Undefined {
+        /// The metric.
+        what: &'static str,
+        /// Why there is no value.
+        why: &'static str,
+    },
+    /// A metric that is not defined for one of the images.
+    #[error("{what} of image {image} is undefined: {why}")]
+    UndefinedImage {
+        /// The metric.
+        what: &'static str,
+        /// Number of the image, in C order of the leading axes.
+        image: usize,
+        /// Why there is no value.
+        why: &'static str,
+    },
+    /// An iterative decomposition that did not settle.
+    #[error("{what} did not converge; expected a finite, well-scaled matrix")]
+    NoConvergence {
+        /// What was being computed.
+        what: &'static str,
+    },
 }
 
 /// Result with this crate's [`Error`].
