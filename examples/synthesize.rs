@@ -12,7 +12,9 @@ use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let steps: usize = arguments.next().map_or(Ok(50), |s| s.parse())?;
+    let steps: usize = arguments
+        .next()
+        .map_or(Ok(SynthesisRequest::default().steps), |s| s.parse())?;
     let folder = PathBuf::from(arguments.next().unwrap_or_else(|| "out".into()));
     std::fs::create_dir_all(&folder)?;
 
