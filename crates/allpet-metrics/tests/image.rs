@@ -290,10 +290,8 @@ fn constant_images_have_the_luminance_term_alone() {
         let expected = (2.0 * a * b + 1e-4) / (a * a + b * b + 1e-4);
         for convention in SsimConvention::ALL {
             let value = only(ssim(x.view(), y.view(), 1.0, convention));
-            // At 1e6 the rounding of the mean of squares is as large as C2; the value stays a number near 1.
-            let within = if a > 1e3 { 1.0 } else { 1e-10 };
             assert!(
-                (value - expected).abs() < within,
+                (value - expected).abs() < 1e-10,
                 "{convention} {a} {b}: {value} {expected}"
             );
         }
@@ -311,6 +309,19 @@ fn constant_images_have_the_luminance_term_alone() {
         )),
         0.0
     );
+}
+
+#[test]
+fn far_from_zero_the_variances_keep_their_digits() {
+    let (x, y) = noisy(42, 64, 90, 1.0);
+    // Far up the luminance term is 1 and the rest does not move; filtering the squares as they stand would lose
+    // 1e12 times 1e-16 of them, as much as C2.
+    let at = |level: f64, convention| only(ssim((&x + level).view(), (&y + level).view(), 1.0, convention));
+    for convention in SsimConvention::ALL {
+        let (near, far) = (at(1e4, convention), at(1e6, convention));
+        assert!((near - far).abs() < 1e-8, "{convention} {near} {far}");
+        assert!((at(0.0, convention) - near).abs() > 1e-3);
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! SSIM = [(2μxμy + C1)(2σxy + C2)] / [(μx² + μy² + C1)(σx² + σy² + C2)] (Wang, Bovik, Sheikh and Simoncelli,
 //! IEEE TIP 13(4):600-612, 2004, eq. 13). The variances enter as their sum only, so four moments are filtered, not
-//! five: x, y, x² + y² and xy. Every output pixel is one separable weighted sum over its own window, so it does not
+//! five: x, y, x² + y² and xy, all less a constant near the pixels, so that an image far from 0 keeps the digits of
+//! its variances. Every output pixel is one separable weighted sum over its own window, so it does not
 //! depend on how the image is cut into tiles.
 
 use crate::input::Real;
@@ -72,6 +73,7 @@ impl<const N: usize> Window<N> {
         let (out_rows, out_cols) = (rows - lost, cols - lost);
         let across = out_cols.div_ceil(WIDTH);
         let down = out_rows.div_ceil(BAND);
+        let level = y.first().map_or(0.0, |&v| v.into());
         let sums: Vec<[f64; 2]> = (0..across * down)
             .into_par_iter()
             .map(|task| {
@@ -80,6 +82,7 @@ impl<const N: usize> Window<N> {
                     window: self,
                     x,
                     y,
+                    level,
                     rows,
                     cols,
                     first_row: row,
@@ -103,6 +106,8 @@ struct Tile<'a, T, const N: usize> {
     window: &'a Window<N>,
     x: &'a [T],
     y: &'a [T],
+    /// Taken from every pixel before it is squared.
+    level: f64,
     rows: usize,
     cols: usize,
     first_row: usize,
@@ -152,11 +157,11 @@ impl<T: Real, const N: usize> Tile<'_, T, N> {
         let image = &image[row * self.cols..(row + 1) * self.cols];
         if let Some(inside) = first.and_then(|first| image.get(first..first + needed)) {
             for (out, &v) in line.iter_mut().zip(inside) {
-                *out = v.into();
+                *out = v.into() - self.level;
             }
         } else {
             for (i, out) in line.iter_mut().enumerate() {
-                *out = image[reflected(self.first_col + i, N / 2, self.cols)].into();
+                *out = image[reflected(self.first_col + i, N / 2, self.cols)].into() - self.level;
             }
         }
     }
@@ -206,12 +211,12 @@ impl<T: Real, const N: usize> Kernel for Tile<'_, T, N> {
             }
             let [x, y, squares, products] = &moments;
             for i in 0..WIDTH {
-                let (xx_yy, xy) = (x[i] * x[i] + y[i] * y[i], x[i] * y[i]);
                 // Rounding can leave the variance of a constant window below 0.
-                let variances = covariance * (squares[i] - xx_yy).max(0.0);
-                let product = covariance * (products[i] - xy);
+                let variances = covariance * (squares[i] - (x[i] * x[i] + y[i] * y[i])).max(0.0);
+                let product = covariance * (products[i] - x[i] * y[i]);
                 let structure = (2.0 * product + c2) / (variances + c2);
-                maps[0][i] = (2.0 * xy + c1) / (xx_yy + c1) * structure;
+                let (x, y) = (x[i] + self.level, y[i] + self.level);
+                maps[0][i] = (2.0 * (x * y) + c1) / (x * x + y * y + c1) * structure;
                 maps[1][i] = structure;
             }
             for (map, sums) in maps.iter_mut().zip(&mut sums) {
