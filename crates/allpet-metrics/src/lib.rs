@@ -35,6 +35,7 @@ pub mod distribution;
 mod error;
 pub mod image;
 mod input;
+mod linalg;
 pub mod pac_bayes;
 pub mod pet;
 mod simd;
