@@ -20,8 +20,8 @@ use allpet_nn::{
     Conv2d, GroupNorm, Params, ResidualBlock, Window, concat_channels, depth_to_space, space_to_depth,
 };
 use allpet_radon::{Fbp, Filter, Projector, tensor};
-use candle_core::{Device, Tensor};
-use ndarray::{ArrayView4, IxDyn};
+use candle_core::Tensor;
+use ndarray::IxDyn;
 use std::sync::Arc;
 
 /// Residual blocks on the sinogram's grid.
@@ -30,7 +30,7 @@ const BLOCKS: usize = 2;
 /// The denoiser of two domains; its U-Net works on images of `bins × bins` pixels as large as a bin.
 #[derive(Debug, Clone)]
 pub struct DualDomain {
-    fbp: Fbp,
+    fbp: Arc<Fbp>,
     /// 1 / standard deviation of the reconstruction of white noise.
     fbp_scale: f64,
     projector: Arc<Projector>,
@@ -64,7 +64,7 @@ impl DualDomain {
         let inputs = latent + 1 + POSITION + denoiser.images * block;
         let sinogram = params.sub("sinogram");
         Ok(Self {
-            fbp,
+            fbp: Arc::new(fbp),
             fbp_scale: 1.0 / power.sqrt().max(f64::MIN_POSITIVE),
             projector: Arc::new(Projector::new(grid, geometry)?),
             projection_scale: 1.0 / ((geometry.bins as f64).sqrt() * geometry.bin_mm),
@@ -126,18 +126,11 @@ impl DualDomain {
 
     /// `[B, 1, views, bins]` → `[B, 1, bins, bins]`; a fixed map of data, without gradient.
     fn reconstruct(&self, sinogram: &Tensor) -> Result<Tensor> {
-        let shape = sinogram.dims4()?;
-        let values = sinogram.flatten_all()?.to_vec1::<f32>()?;
-        let view = ArrayView4::from_shape(shape, &values).map_err(candle_core::Error::wrap)?;
-        let image = self.fbp.reconstruct(view.into_dyn())?;
-        let shape = image.shape().to_vec();
-        let (values, _) = image.into_raw_vec_and_offset();
-        Ok((Tensor::from_vec(values, shape, sinogram.device())? * self.fbp_scale)?)
+        Ok((tensor::reconstruct(&self.fbp, sinogram)? * self.fbp_scale)?)
     }
 
     /// `[B, images, bins, bins]` → `[B, images, views, bins]`, differentiable.
     fn project(&self, images: &Tensor) -> Result<Tensor> {
-        let projected = tensor::project(&self.projector, &images.to_device(&Device::Cpu)?)?;
-        Ok((projected.to_device(images.device())? * self.projection_scale)?)
+        Ok((tensor::project(&self.projector, images)? * self.projection_scale)?)
     }
 }

@@ -2,6 +2,8 @@
 
 mod registry;
 
+#[cfg(test)]
+pub(crate) use registry::layouts;
 pub use registry::{Case, registry};
 
 use crate::{LinearOperator, Result};

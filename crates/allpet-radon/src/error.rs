@@ -46,7 +46,9 @@ pub enum Error {
         value: f64,
     },
     /// Counts in a bin that a gap between detector blocks leaves empty.
-    #[error("view {view}, bin {bin} counted {value}; expected 0, as one of its crystals is a gap between blocks")]
+    #[error(
+        "view {view}, bin {bin} counted {value}; expected 0, as one of its crystals is a gap between blocks"
+    )]
     GapCounts {
         /// View of the bin.
         view: usize,

@@ -40,6 +40,8 @@ pub struct Fbp {
     back: Gathering,
     level: Level,
     pool: Pool,
+    #[cfg(feature = "cuda")]
+    pub(crate) on_device: crate::cuda::OnDevice<crate::cuda::FbpTables>,
 }
 
 impl fmt::Debug for Fbp {
@@ -79,22 +81,7 @@ impl Fbp {
         // Long enough for a linear convolution over the widened view: nothing wraps around.
         let length = (2 * (geometry.bins + beyond)).next_power_of_two().max(4);
         let response = filter.response(length, geometry.bin_mm, cutoff)?;
-        let centre = centre + beyond as f64;
-        let pixels_per_bin = grid.pixel_mm / geometry.bin_mm;
-        // Rows of the image: the bin of column i on row l, linear in both.
-        let rays: Vec<Ray> = (0..geometry.views)
-            .map(|source| {
-                let (sin, cos) = geometry.angle(source).sin_cos();
-                Ray {
-                    source,
-                    first: centre + (grid.x_mm(0.0) * cos + grid.y_mm(0.0) * sin) / geometry.bin_mm,
-                    per_line: -sin * pixels_per_bin,
-                    step: cos * pixels_per_bin,
-                    slope: 1.0,
-                    inverse_slope: 1.0,
-                }
-            })
-            .collect();
+        let rays = rays(&grid, &geometry, beyond);
         let width = geometry.bins + 2 * beyond;
         let back = Gathering {
             rows: grid.rows,
@@ -117,6 +104,8 @@ impl Fbp {
             back,
             level: Level::best(),
             pool: Pool::default(),
+            #[cfg(feature = "cuda")]
+            on_device: Default::default(),
         })
     }
 
@@ -177,6 +166,22 @@ impl Fbp {
         Ok(image)
     }
 
+    /// What the CUDA kernels need to know of it; their filter works in space.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(crate) fn tables(&self) -> Result<crate::cuda::FbpTables> {
+        let reach = self.geometry.bins + self.beyond - 1;
+        let taps = self
+            .filter
+            .taps(self.length, self.geometry.bin_mm, self.cutoff, reach)?;
+        crate::cuda::FbpTables::new(
+            (self.grid, self.geometry),
+            self.beyond,
+            &taps,
+            &self.weights,
+            &rays(&self.grid, &self.geometry, self.beyond),
+        )
+    }
+
     /// Every view filtered, weighted and widened by `beyond` bins and by zeros on each side; `N` lanes of slices
     /// innermost.
     fn filtered<const N: usize>(&self, sinograms: &[f32]) -> Result<Buffer> {
@@ -216,6 +221,26 @@ impl Fbp {
             })?;
         Ok(out)
     }
+}
+
+/// How the views, widened by `beyond` bins on each side, meet the rows of the image: the bin of column i on row l is
+/// linear in both.
+fn rays(grid: &ImageGrid, geometry: &ParallelGeometry, beyond: usize) -> Vec<Ray> {
+    let centre = geometry.centre_bin() + beyond as f64;
+    let pixels_per_bin = grid.pixel_mm / geometry.bin_mm;
+    (0..geometry.views)
+        .map(|source| {
+            let (sin, cos) = geometry.angle(source).sin_cos();
+            Ray {
+                source,
+                first: centre + (grid.x_mm(0.0) * cos + grid.y_mm(0.0) * sin) / geometry.bin_mm,
+                per_line: -sin * pixels_per_bin,
+                step: cos * pixels_per_bin,
+                slope: 1.0,
+                inverse_slope: 1.0,
+            }
+        })
+        .collect()
 }
 
 /// The angle each view stands for, divided by how often its rays are measured: for 180° and 360° `π/views`, between

@@ -82,6 +82,22 @@ impl Filter {
     }
 }
 
+#[cfg(any(test, feature = "cuda"))]
+impl Filter {
+    /// The same filter in space, of lag `-reach` to `reach` bins (`reach < length`/2), in 1/mm.
+    pub(crate) fn taps(self, length: usize, bin_mm: f64, cutoff: f64, reach: usize) -> Result<Vec<f64>> {
+        let response = self.response(length, bin_mm, cutoff)?;
+        let mut spectrum: Vec<_> = response.iter().map(|h| (*h).into()).collect();
+        let mut taps = vec![0.0; length];
+        RealFftPlanner::<f64>::new()
+            .plan_fft_inverse(length)
+            .process(&mut spectrum, &mut taps)?;
+        Ok((0..=2 * reach)
+            .map(|k| taps[k.abs_diff(reach)] / length as f64)
+            .collect())
+    }
+}
+
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.id())

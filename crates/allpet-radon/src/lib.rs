@@ -17,11 +17,14 @@
 //! # Ok::<(), allpet_radon::Error>(())
 //! ```
 //!
-//! Feature `candle` adds `tensor`: the operators as differentiable operations on tensors.
+//! Feature `candle` adds `tensor`: the operators as differentiable operations on tensors. Feature `cuda` adds projector
+//! and filtered back-projection on tensors of CUDA devices.
 
 pub mod analytic;
 mod arc_correction;
 pub mod check;
+#[cfg(any(test, feature = "cuda"))]
+mod cuda;
 mod efficiencies;
 mod entry;
 mod error;

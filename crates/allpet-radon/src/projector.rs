@@ -38,6 +38,8 @@ pub struct Projector {
     transpose: Gathering,
     level: Level,
     pool: Pool,
+    #[cfg(feature = "cuda")]
+    pub(crate) on_device: crate::cuda::OnDevice<crate::cuda::Tables>,
 }
 
 impl Projector {
@@ -99,6 +101,8 @@ impl Projector {
             transpose,
             level: Level::best(),
             pool: Pool::default(),
+            #[cfg(feature = "cuda")]
+            on_device: Default::default(),
         })
     }
 
@@ -120,6 +124,12 @@ impl Projector {
     /// The sinogram geometry.
     pub fn geometry(&self) -> &ParallelGeometry {
         &self.geometry
+    }
+
+    /// What the CUDA kernels need to know of it.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(crate) fn tables(&self) -> Result<crate::cuda::Tables> {
+        crate::cuda::Tables::new(self.grid, self.geometry, &self.views)
     }
 
     fn turned(&self) -> bool {

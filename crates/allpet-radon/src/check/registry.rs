@@ -58,12 +58,7 @@ const LAYOUTS: &[Layout] = &[
 /// None that is known; an operator that refuses a layout would be found here.
 pub fn registry() -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for &(layout, (rows, cols, pixel_mm), (views, bins, bin_mm), (arc, start, offset)) in LAYOUTS {
-        let grid = ImageGrid::new(rows, cols, pixel_mm)?;
-        let geometry = ParallelGeometry::new(views, bins, bin_mm)?
-            .with_arc_deg(arc)
-            .with_start_deg(start)
-            .with_offset_bins(offset);
+    for (layout, grid, geometry) in layouts()? {
         for (operator, name) in operators(grid, geometry)? {
             cases.push(Case {
                 name: format!("{name}, {layout}"),
@@ -72,6 +67,18 @@ pub fn registry() -> Result<Vec<Case>> {
         }
     }
     Ok(cases)
+}
+
+/// The layouts by name.
+pub(crate) fn layouts() -> Result<Vec<(&'static str, ImageGrid, ParallelGeometry)>> {
+    let of = |&(name, (rows, cols, pixel_mm), (views, bins, bin_mm), (arc, start, offset)): &Layout| {
+        let geometry = ParallelGeometry::new(views, bins, bin_mm)?
+            .with_arc_deg(arc)
+            .with_start_deg(start)
+            .with_offset_bins(offset);
+        Ok((name, ImageGrid::new(rows, cols, pixel_mm)?, geometry))
+    };
+    LAYOUTS.iter().map(of).collect()
 }
 
 type Named = (Box<dyn LinearOperator>, &'static str);

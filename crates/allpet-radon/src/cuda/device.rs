@@ -1,0 +1,254 @@
+//! The kernels on a CUDA device, through candle.
+
+use super::run::{self, ARGUMENTS, Data, Machine, Resident};
+use super::tables::Tables;
+use super::{Packing, TEXT};
+use crate::{Fbp, Projector};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaSlice, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg,
+};
+use candle_core::cuda_backend::cudarc::nvrtc::compile_ptx;
+use candle_core::cuda_backend::{CudaDType, CudaDevice, DeviceId, WrapErr};
+use candle_core::{CudaStorage, DType, Error, Layout, Result, Shape, backend::BackendStorage};
+use half::f16;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Tables of a plan and where they lie on each device that has seen it. Clones share them.
+#[derive(Debug)]
+pub(crate) struct OnDevice<T>(Arc<Mutex<HashMap<DeviceId, Arc<Uploaded<T>>>>>);
+
+#[derive(Debug)]
+struct Uploaded<T> {
+    tables: T,
+    words: [CudaSlice<i64>; 3],
+}
+
+impl<T> Default for OnDevice<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Clone for OnDevice<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> OnDevice<T> {
+    fn get(
+        &self,
+        device: &CudaDevice,
+        make: impl FnOnce() -> crate::Result<T>,
+        words: impl FnOnce(&T) -> [&[i64]; 3],
+    ) -> Result<Arc<Uploaded<T>>> {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = seen.get(&device.id()) {
+            return Ok(found.clone());
+        }
+        let tables = make().map_err(Error::wrap)?;
+        let upload = |words: &[i64]| {
+            // An empty table still has an address.
+            let words = if words.is_empty() { &[0] } else { words };
+            device.cuda_stream().clone_htod(words).w()
+        };
+        let [a, b, c] = words(&tables);
+        let words = [upload(a)?, upload(b)?, upload(c)?];
+        let uploaded = Arc::new(Uploaded { tables, words });
+        seen.insert(device.id(), uploaded.clone());
+        Ok(uploaded)
+    }
+}
+
+impl<T> Uploaded<T> {
+    fn resident(&self, device: &CudaDevice) -> Resident<'_, T> {
+        let stream = device.cuda_stream();
+        let at = self.words.each_ref().map(|w| w.device_ptr(&stream).0);
+        Resident {
+            tables: &self.tables,
+            at,
+        }
+    }
+}
+
+/// One packing's program on a device; kernels run on candle's stream, one after the other.
+struct Program {
+    device: CudaDevice,
+    packing: Packing,
+    name: String,
+    ptx: Arc<str>,
+}
+
+/// Programs that were compiled, for every device.
+static COMPILED: Mutex<Option<HashMap<Packing, Arc<str>>>> = Mutex::new(None);
+
+impl Program {
+    fn new(device: &CudaDevice, packing: Packing) -> Result<Self> {
+        let text = packing.definitions() + include_str!("device.h") + TEXT;
+        // Modules are kept by name alone: the text is part of it.
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let name = format!("allpet-radon-{:016x}", hasher.finish());
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        let compiled = compiled.get_or_insert_default();
+        let ptx = if let Some(ptx) = compiled.get(&packing) {
+            ptx.clone()
+        } else {
+            let ptx: Arc<str> = compile_ptx(text).w()?.to_src().into();
+            compiled.insert(packing, ptx.clone());
+            ptx
+        };
+        Ok(Self {
+            device: device.clone(),
+            packing,
+            name,
+            ptx,
+        })
+    }
+}
+
+impl Machine for Program {
+    type Memory = CudaSlice<u64>;
+    type Error = Error;
+
+    fn packing(&self) -> Packing {
+        self.packing
+    }
+
+    fn scratch(&self, bytes: usize) -> Result<CudaSlice<u64>> {
+        // SAFETY: the kernels write every word before they read it.
+        unsafe { self.device.alloc(bytes.div_ceil(8)) }
+    }
+
+    fn address(&self, memory: &CudaSlice<u64>) -> u64 {
+        memory.device_ptr(&self.device.cuda_stream()).0
+    }
+
+    fn launch(&self, kernel: &'static str, blocks: [usize; 3], arguments: [u64; ARGUMENTS]) -> Result<()> {
+        let [x, y, z] = blocks;
+        // What a grid can have.
+        if x > i32::MAX as usize || y > 65_535 || z > 65_535 {
+            return Err(Error::Msg(format!(
+                "{kernel} of {x} x {y} x {z} blocks; expected at most 2147483647 x 65535 x 65535: fewer slices at a time"
+            )));
+        }
+        let function = self
+            .device
+            .get_or_load_custom_func(kernel, &self.name, &self.ptx)?;
+        let mut builder = function.builder();
+        builder.arg(&arguments);
+        // SAFETY: every kernel takes one structure of at most this size; `run` passes addresses of memory of this
+        // stream and of the sizes it states.
+        unsafe {
+            builder.launch(LaunchConfig {
+                grid_dim: (x as u32, y as u32, z as u32),
+                block_dim: (32, 8, 1),
+                shared_mem_bytes: 0,
+            })
+        }
+        .w()?;
+        Ok(())
+    }
+}
+
+/// Line integrals of a tensor on the device.
+pub(crate) fn project(
+    projector: &Projector,
+    storage: &CudaStorage,
+    layout: &Layout,
+    shape: Shape,
+    slices: usize,
+) -> Result<(CudaStorage, Shape)> {
+    with_projector(projector, storage, layout, shape, slices, run::project)
+}
+
+/// The transpose of [`project`].
+pub(crate) fn back_project(
+    projector: &Projector,
+    storage: &CudaStorage,
+    layout: &Layout,
+    shape: Shape,
+    slices: usize,
+) -> Result<(CudaStorage, Shape)> {
+    with_projector(projector, storage, layout, shape, slices, run::back_project)
+}
+
+type Run<T> = fn(&Program, &Resident<'_, T>, Data) -> Result<()>;
+
+fn with_projector(
+    projector: &Projector,
+    storage: &CudaStorage,
+    layout: &Layout,
+    shape: Shape,
+    slices: usize,
+    run: Run<Tables>,
+) -> Result<(CudaStorage, Shape)> {
+    let device = storage.device();
+    let uploaded = projector
+        .on_device
+        .get(device, || projector.tables(), |t| [&t.walks, &t.rays, &[]])?;
+    any_type(storage, layout, shape, slices, &uploaded, run)
+}
+
+/// Filtered back-projection of a tensor on the device.
+pub(crate) fn reconstruct(
+    fbp: &Fbp,
+    storage: &CudaStorage,
+    layout: &Layout,
+    shape: Shape,
+    slices: usize,
+) -> Result<(CudaStorage, Shape)> {
+    let uploaded = fbp.on_device.get(
+        storage.device(),
+        || fbp.tables(),
+        |t| [&t.filter, &t.weights, &t.rays],
+    )?;
+    any_type(storage, layout, shape, slices, &uploaded, run::reconstruct)
+}
+
+fn any_type<T>(
+    storage: &CudaStorage,
+    layout: &Layout,
+    shape: Shape,
+    slices: usize,
+    uploaded: &Uploaded<T>,
+    run: Run<T>,
+) -> Result<(CudaStorage, Shape)> {
+    match storage.dtype() {
+        DType::F32 => typed::<f32, T>(storage, layout, shape, slices, uploaded, run, false),
+        DType::F16 => typed::<f16, T>(storage, layout, shape, slices, uploaded, run, true),
+        other => Err(Error::Msg(format!(
+            "the projector on CUDA needs f32 or f16; the tensor holds {}",
+            other.as_str()
+        ))),
+    }
+}
+
+fn typed<E: CudaDType + candle_core::cuda_backend::cudarc::driver::DeviceRepr, T>(
+    storage: &CudaStorage,
+    layout: &Layout,
+    shape: Shape,
+    slices: usize,
+    uploaded: &Uploaded<T>,
+    run: Run<T>,
+    half: bool,
+) -> Result<(CudaStorage, Shape)> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        return Err(Error::Msg("the projector needs a contiguous tensor".to_owned()));
+    };
+    let device = storage.device();
+    let stream = device.cuda_stream();
+    let input = storage.as_cuda_slice::<E>()?.slice(start..end);
+    // SAFETY: the kernels write every element.
+    let mut output = unsafe { device.alloc::<E>(shape.elem_count()) }?;
+    if slices > 0 {
+        let program = Program::new(device, Packing::of(half, slices))?;
+        // The guards stand until the kernels are launched: other streams wait for these.
+        let (from, _read) = input.device_ptr(&stream);
+        let (to, _written) = output.device_ptr_mut(&stream);
+        run(&program, &uploaded.resident(device), Data { from, to, slices })?;
+    }
+    Ok((CudaStorage::wrap_cuda_slice(output, device.clone()), shape))
+}
