@@ -129,11 +129,7 @@ impl CustomOp1 for Op {
         };
         let shape = self.result(layout.dims())?.into();
         let slices = batch(layout.dims());
-        if self.transposed {
-            crate::cuda::back_project(projector, storage, layout, shape, slices)
-        } else {
-            crate::cuda::project(projector, storage, layout, shape, slices)
-        }
+        crate::cuda::project(projector, self.transposed, storage, layout, shape, slices)
     }
 
     fn bwd(&self, _input: &Tensor, _output: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {

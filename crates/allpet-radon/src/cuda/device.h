@@ -13,24 +13,15 @@ typedef struct {
 
 #if HALF
 /* The bits of an IEEE half. */
-typedef unsigned short STORE;
-DEVICE float load(STORE bits) {
+DEVICE float from_half(unsigned short bits) {
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
     return value;
 }
-DEVICE STORE store(float value) {
-    STORE bits;
+DEVICE unsigned short to_half(float value) {
+    unsigned short bits;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
     return bits;
-}
-#else
-typedef float STORE;
-DEVICE float load(STORE value) {
-    return value;
-}
-DEVICE STORE store(float value) {
-    return value;
 }
 #endif
 

@@ -153,42 +153,27 @@ impl Machine for Program {
     }
 }
 
-/// Line integrals of a tensor on the device.
-pub(crate) fn project(
-    projector: &Projector,
-    storage: &CudaStorage,
-    layout: &Layout,
-    shape: Shape,
-    slices: usize,
-) -> Result<(CudaStorage, Shape)> {
-    with_projector(projector, storage, layout, shape, slices, run::project)
-}
-
-/// The transpose of [`project`].
-pub(crate) fn back_project(
-    projector: &Projector,
-    storage: &CudaStorage,
-    layout: &Layout,
-    shape: Shape,
-    slices: usize,
-) -> Result<(CudaStorage, Shape)> {
-    with_projector(projector, storage, layout, shape, slices, run::back_project)
-}
-
 type Run<T> = fn(&Program, &Resident<'_, T>, Data) -> Result<()>;
 
-fn with_projector(
+/// Line integrals of a tensor on the device, or their transpose.
+pub(crate) fn project(
     projector: &Projector,
+    transposed: bool,
     storage: &CudaStorage,
     layout: &Layout,
     shape: Shape,
     slices: usize,
-    run: Run<Tables>,
 ) -> Result<(CudaStorage, Shape)> {
-    let device = storage.device();
-    let uploaded = projector
-        .on_device
-        .get(device, || projector.tables(), |t| [&t.walks, &t.rays, &[]])?;
+    let uploaded = projector.on_device.get(
+        storage.device(),
+        || projector.tables(),
+        |t| [&t.walks, &t.rays, &[]],
+    )?;
+    let run: Run<Tables> = if transposed {
+        run::back_project
+    } else {
+        run::project
+    };
     any_type(storage, layout, shape, slices, &uploaded, run)
 }
 

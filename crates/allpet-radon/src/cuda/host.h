@@ -18,8 +18,7 @@ typedef struct {
 
 #if HALF
 /* The bits of an IEEE half. */
-typedef unsigned short STORE;
-DEVICE float load(STORE bits) {
+DEVICE float from_half(unsigned short bits) {
     const int exponent = bits >> 10 & 31, digits = bits & 1023;
     const float size = exponent == 31  ? (digits ? NAN : INFINITY)
                        : exponent == 0 ? ldexpf((float)digits, -24)
@@ -27,23 +26,15 @@ DEVICE float load(STORE bits) {
     return bits & 0x8000 ? -size : size;
 }
 /* The nearest, ties to even: `rintf` rounds so. */
-DEVICE STORE store(float value) {
-    const STORE sign = signbit(value) ? 0x8000 : 0;
+DEVICE unsigned short to_half(float value) {
+    const unsigned short sign = signbit(value) ? 0x8000 : 0;
     const float size = fabsf(value);
     int exponent;
     if (isnan(value)) return 0x7e00;
     if (size >= 65520.0f) return sign | 0x7c00;
-    if (size < 6.103515625e-5f) return sign | (STORE)rintf(ldexpf(size, 24));
+    if (size < 6.103515625e-5f) return sign | (unsigned short)rintf(ldexpf(size, 24));
     frexpf(size, &exponent);
-    return sign | (STORE)(((exponent + 13) << 10) + (int)rintf(ldexpf(size, 11 - exponent)));
-}
-#else
-typedef float STORE;
-DEVICE float load(STORE value) {
-    return value;
-}
-DEVICE STORE store(float value) {
-    return value;
+    return sign | (unsigned short)(((exponent + 13) << 10) + (int)rintf(ldexpf(size, 11 - exponent)));
 }
 #endif
 
