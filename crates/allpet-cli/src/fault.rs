@@ -1,7 +1,7 @@
 //! What went wrong and whose fault it is: exit 2 for something the user gave, exit 1 for anything else.
 
 use crate::report::complain;
-use allpet::{autoencoder, core, diffusion, foundation, io, mask, nn, radon, sim, train};
+use allpet::{autoencoder, core, diffusion, foundation, io, mask, metrics, nn, radon, sim, train};
 use clap::error::ErrorKind;
 use std::process::ExitCode;
 
@@ -102,6 +102,14 @@ fn mask_by_user(error: &mask::Error) -> bool {
     }
 }
 
+fn metrics_by_user(error: &metrics::Error) -> bool {
+    match error {
+        metrics::Error::Core(e) => core_by_user(e),
+        metrics::Error::NoConvergence { .. } => false,
+        _ => true,
+    }
+}
+
 fn sim_by_user(error: &sim::Error) -> bool {
     match error {
         sim::Error::Core(e) => core_by_user(e),
@@ -178,6 +186,7 @@ judge! {
     io::Error => io_by_user;
     radon::Error => radon_by_user;
     mask::Error => mask_by_user;
+    metrics::Error => metrics_by_user;
     sim::Error => sim_by_user;
     foundation::Error => foundation_by_user;
 }

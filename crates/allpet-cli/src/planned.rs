@@ -4,7 +4,10 @@ use crate::fault::Fault;
 use std::ffi::OsString;
 
 /// Whole commands.
-const COMMANDS: &[&str] = &["task", "evaluate", "reproduce"];
+const COMMANDS: &[&str] = &["task", "reproduce"];
+
+/// Options of a command.
+const OPTIONS: &[(&str, &[&str])] = &[("evaluate", &["--inception", "--report"])];
 
 /// Words of an option (or of the first plain word, `""`) of a command.
 const CHOICES: &[(&str, &str, &[&str])] = &[
@@ -26,6 +29,7 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
         &["low-dose", "attenuation", "delayed", "conversion", "separation"],
     ),
     ("synthesize", "--sampler", &["dpm++"]),
+    ("evaluate", "--metrics", &["is"]),
     ("train", "", &["task", "fusion"]),
     ("bench", "", &["nn", "sampler"]),
 ];
@@ -43,12 +47,22 @@ pub(crate) fn asked_for(words: &[OsString]) -> Option<Fault> {
     if COMMANDS.contains(&command) {
         return missing(command.to_owned());
     }
+    for option in OPTIONS
+        .iter()
+        .filter(|(name, _)| *name == command)
+        .flat_map(|(_, o)| *o)
+    {
+        if value_of(rest, option).is_some() || rest.contains(option) {
+            return missing(format!("{command} {option}"));
+        }
+    }
     for (_, option, choices) in CHOICES.iter().filter(|(name, ..)| *name == command) {
         let value = match *option {
             "" => rest.iter().find(|w| !w.starts_with('-')).copied(),
             option => value_of(rest, option),
         };
-        if let Some(value) = value.filter(|v| choices.contains(v)) {
+        let value = value.and_then(|list| list.split(',').find(|v| choices.contains(v)));
+        if let Some(value) = value {
             let option = if option.is_empty() {
                 String::new()
             } else {

@@ -8,6 +8,7 @@
 //! | [`radon`] | projector with its exact adjoint, filtered back-projection, MLEM and OSEM, operators, closed forms |
 //! | [`mask`] | Radon mask augmentation, dynamic multi-masks, positive/negative decomposition |
 //! | [`sim`] | phantoms, tracers, acquisition physics, simulated datasets |
+//! | [`metrics`] | image, PET and distribution metrics in named conventions, the PAC-Bayes bound |
 //! | [`io`] | NumPy, safetensors, Interfile list-mode, pictures |
 //! | [`nn`], [`train`] | layers and training runs that resume to the same bytes |
 //! | [`autoencoder`], [`diffusion`], [`foundation`] | the prompted latent diffusion model of sinograms |
@@ -48,6 +49,7 @@ pub use allpet_diffusion as diffusion;
 pub use allpet_foundation as foundation;
 pub use allpet_io as io;
 pub use allpet_mask as mask;
+pub use allpet_metrics as metrics;
 pub use allpet_nn as nn;
 pub use allpet_radon as radon;
 pub use allpet_sim as sim;

@@ -3,6 +3,7 @@
 mod adjoint;
 mod bench;
 mod convert;
+mod evaluate;
 mod info;
 mod loss_picture;
 mod mask;
@@ -41,6 +42,7 @@ enum Command {
     Simulate(simulate::Args),
     Train(train::Args),
     Synthesize(synthesize::Args),
+    Evaluate(evaluate::Args),
     Convert(convert::Args),
     Info(info::Args),
     Plot(plot::Args),
@@ -57,6 +59,7 @@ impl Cli {
             Command::Simulate(args) => args.run(),
             Command::Train(args) => args.run(),
             Command::Synthesize(args) => args.run(),
+            Command::Evaluate(args) => args.run(),
             Command::Convert(args) => args.run(),
             Command::Info(args) => args.run(),
             Command::Plot(args) => args.run(),

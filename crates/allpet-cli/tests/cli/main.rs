@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod arrays;
+mod evaluate;
 mod faults;
 mod formats;
 mod model;
