@@ -4,6 +4,7 @@ mod commands;
 mod efficiencies;
 mod fault;
 mod model_file;
+mod on_device;
 mod options;
 mod output;
 mod planned;

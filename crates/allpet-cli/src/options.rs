@@ -68,22 +68,62 @@ impl Geometry {
 /// Where something is computed.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Device {
-    /// Where to compute: cpu
+    /// Where to compute: cpu, or cuda:0 where this build has it (projector and filtered back-projection)
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: String,
 }
 
 impl Device {
-    /// The device, if this build has it.
-    pub(crate) fn open(&self) -> Result<Candle> {
-        let number = self.device.strip_prefix("cuda:").map(str::parse::<usize>);
-        match (self.device.as_str(), number) {
-            ("cpu", _) => Ok(Candle::Cpu),
-            ("cuda", _) | (_, Some(Ok(_))) => given(format!(
-                "--device {}: this build has no CUDA; expected cpu",
+    /// The CPU, for what runs nowhere else.
+    pub(crate) fn cpu(&self) -> Result<Candle> {
+        match self.number()? {
+            None => Ok(Candle::Cpu),
+            Some(_) if cfg!(feature = "cuda") => given(format!(
+                "--device {}: this runs on the CPU only; expected cpu",
                 self.device
             )),
-            _ => given(format!(
+            Some(_) => self.none(),
+        }
+    }
+
+    /// The device, if this build has it.
+    pub(crate) fn open(&self) -> Result<Candle> {
+        match self.number()? {
+            None => Ok(Candle::Cpu),
+            Some(number) if cfg!(feature = "cuda") => Candle::new_cuda(number).or_else(|e| {
+                let reason = e.to_string();
+                let line = reason.lines().next().unwrap_or_default();
+                given(format!(
+                    "--device {}: {line}; expected a device that is there, or cpu",
+                    self.device
+                ))
+            }),
+            Some(_) => self.none(),
+        }
+    }
+
+    /// As it was given.
+    pub(crate) fn name(&self) -> &str {
+        &self.device
+    }
+
+    fn none(&self) -> Result<Candle> {
+        given(format!(
+            "--device {}: this build has no CUDA; expected cpu",
+            self.device
+        ))
+    }
+
+    /// Number of a CUDA device; none is the CPU.
+    fn number(&self) -> Result<Option<usize>> {
+        let number = match self.device.as_str() {
+            "cpu" => return Ok(None),
+            "cuda" => Some(0),
+            other => other.strip_prefix("cuda:").and_then(|n| n.parse().ok()),
+        };
+        match number {
+            Some(_) => Ok(number),
+            None => given(format!(
                 "--device {}: unknown device; expected cpu or cuda:0",
                 self.device
             )),

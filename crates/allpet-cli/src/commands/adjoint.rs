@@ -1,11 +1,12 @@
 //! `allpet adjoint`: the exact transpose of the projection.
 
 use crate::fault::{Result, given};
+use crate::on_device;
 use crate::options::{Device, Geometry, Size, fits_in_memory};
 use crate::output;
 use crate::report::Report;
 use allpet::io::{read_sinogram, write_array};
-use allpet::radon::{LinearOperator, Projector};
+use allpet::radon::Projector;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -29,7 +30,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
-        self.device.open()?;
+        let device = self.device.open()?;
         let grid = self.geometry.image(self.size.rows, self.size.cols)?;
         output::file(&self.out, output::ARRAYS)?;
         let (sinogram, radial_mm, _) = read_sinogram(&self.input)?;
@@ -48,7 +49,7 @@ impl Args {
         let batch = &sinogram.shape()[..sinogram.ndim() - 2];
         fits_in_memory("an image", &[batch, &grid.shape()].concat())?;
         let projector = Projector::new(grid, self.geometry.sinogram(views, bins)?)?;
-        let image = projector.apply_adjoint(sinogram.view())?;
+        let image = on_device::back_project(&device, projector, sinogram.view())?;
         write_array(&self.out, "images", image.view())?;
         Ok(Report::new(
             json!({ "out": self.out, "shape": image.shape() }),

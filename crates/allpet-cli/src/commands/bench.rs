@@ -1,15 +1,17 @@
 //! `allpet bench`: how fast this machine is, in simple medians.
 
-use crate::fault::{Result, given};
-use crate::options::{Device, fits_in_memory};
+use crate::fault::{Fault, Result, given};
+use crate::options::{self, fits_in_memory};
 use crate::report::Report;
+use allpet::candle::{Device, Result as Candle, Tensor};
 use allpet::core::{ImageGrid, ParallelGeometry, fill_normal, stream};
 use allpet::mask::{MaskConfig, MaskGenerator};
-use allpet::radon::{Fbp, Filter, LinearOperator, Projector};
+use allpet::radon::{Fbp, Filter, LinearOperator, Projector, tensor};
 use clap::ValueEnum;
 use ndarray::{ArrayD, IxDyn};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Each part runs until it has taken about so long, at least three times.
@@ -37,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 16)]
     batch: usize,
     #[command(flatten)]
-    device: Device,
+    device: options::Device,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -50,7 +52,10 @@ enum What {
 
 impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
-        self.device.open()?;
+        let device = match self.what {
+            What::Projector => self.device.open()?,
+            What::Masks => self.device.cpu()?,
+        };
         if self.batch == 0 {
             return given("--batch is 0; expected at least 1");
         }
@@ -59,7 +64,8 @@ impl Args {
         fits_in_memory("a batch of images", &[self.batch, self.size, self.size])?;
         fits_in_memory("a batch of sinograms", &[self.batch, self.views, self.bins])?;
         let parts = match self.what {
-            What::Projector => self.projector(grid, geometry)?,
+            What::Projector if device.is_cpu() => self.projector(grid, geometry)?,
+            What::Projector => self.projector_on(&device, grid, geometry)?,
             What::Masks => self.masks(geometry)?,
         };
         let mut json = json!({
@@ -68,15 +74,16 @@ impl Args {
             "bins": self.bins,
             "batch": self.batch,
             "threads": rayon::current_num_threads(),
-            "device": "cpu",
+            "device": self.device.name(),
         });
         let mut lines = vec![format!(
-            "{0} x {0} pixels, {1} views x {2} bins, batch {3}, {4} threads",
+            "{0} x {0} pixels, {1} views x {2} bins, batch {3}, {4} threads, {5}",
             self.size,
             self.views,
             self.bins,
             self.batch,
-            rayon::current_num_threads()
+            rayon::current_num_threads(),
+            self.device.name()
         )];
         for (name, timing) in parts {
             lines.push(format!(
@@ -111,6 +118,39 @@ impl Args {
                 "fbp",
                 Timing::of(|| fbp.reconstruct(sinogram.view()).map(drop).map_err(Into::into))?,
             ),
+        ])
+    }
+
+    /// The same on tensors of a device, which has finished when a run ends; nothing is copied to or from it.
+    fn projector_on(
+        &self,
+        device: &Device,
+        grid: ImageGrid,
+        geometry: ParallelGeometry,
+    ) -> Result<Vec<(&'static str, Timing)>> {
+        let projector = Arc::new(Projector::new(grid, geometry)?);
+        let fbp = Arc::new(Fbp::new(grid, geometry, Filter::Ramp, 1.0)?);
+        let mut values = vec![0.0; self.batch * self.size * self.size];
+        fill_normal(&mut stream(0, "bench", 0), &mut values);
+        let run = || -> Candle<_> {
+            let image = Tensor::from_vec(values, (self.batch, self.size, self.size), device)?;
+            let sinogram = tensor::project(&projector, &image)?;
+            Ok((image, sinogram))
+        };
+        let fault = |e: allpet::candle::Error| Fault::Other(e.to_string());
+        let (image, sinogram) = run().map_err(fault)?;
+        let time = |work: &dyn Fn() -> Candle<Tensor>| {
+            Timing::of(|| {
+                let done = work().map_err(fault)?;
+                device.synchronize().map_err(fault)?;
+                drop(done);
+                Ok(())
+            })
+        };
+        Ok(vec![
+            ("forward", time(&|| tensor::project(&projector, &image))?),
+            ("adjoint", time(&|| tensor::back_project(&projector, &sinogram))?),
+            ("fbp", time(&|| tensor::reconstruct(&fbp, &sinogram))?),
         ])
     }
 

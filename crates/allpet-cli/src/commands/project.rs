@@ -1,11 +1,12 @@
 //! `allpet project`: an image to its sinogram.
 
 use crate::fault::{Result, given};
+use crate::on_device;
 use crate::options::{Device, Geometry, fits_in_memory};
 use crate::output;
 use crate::report::Report;
 use allpet::io::{read_array, write_array};
-use allpet::radon::{LinearOperator, Projector};
+use allpet::radon::Projector;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -32,7 +33,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
-        self.device.open()?;
+        let device = self.device.open()?;
         let geometry = self.geometry.sinogram(self.views, self.bins)?;
         output::file(&self.out, output::ARRAYS)?;
         let image = read_array(&self.input)?;
@@ -46,7 +47,7 @@ impl Args {
         let batch = &image.shape()[..image.ndim() - 2];
         fits_in_memory("a sinogram", &[batch, &geometry.shape()].concat())?;
         let projector = Projector::new(self.geometry.image(rows, cols)?, geometry)?;
-        let sinogram = projector.apply(image.view())?;
+        let sinogram = on_device::project(&device, projector, image.view())?;
         write_array(&self.out, "sinograms", sinogram.view())?;
         Ok(Report::new(
             json!({ "out": self.out, "shape": sinogram.shape() }),

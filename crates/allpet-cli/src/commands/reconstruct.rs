@@ -2,6 +2,7 @@
 
 use crate::efficiencies;
 use crate::fault::{Fault, Result, given};
+use crate::on_device;
 use crate::options::{Device, Geometry, Size, fits_in_memory};
 use crate::output::{self, tidy};
 use crate::progress;
@@ -102,7 +103,10 @@ struct Input {
 
 impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
-        self.device.open()?;
+        let device = match self.method {
+            Method::Fbp => self.device.open()?,
+            Method::Mlem | Method::Osem => self.device.cpu()?,
+        };
         output::file(&self.out, output::ARRAYS)?;
         // Faults of the options show before a long file is read.
         self.options_fit()?;
@@ -150,7 +154,8 @@ impl Args {
         let (image, likelihood) = match self.method {
             Method::Fbp => {
                 let (filter, cutoff) = (self.filter.unwrap_or(Filter::Ramp), self.cutoff.unwrap_or(1.0));
-                let image = Fbp::new(grid, geometry, filter, cutoff)?.reconstruct(sinogram.view())?;
+                let fbp = Fbp::new(grid, geometry, filter, cutoff)?;
+                let image = on_device::reconstruct(&device, fbp, sinogram.view())?;
                 (image, None)
             }
             Method::Mlem | Method::Osem => {

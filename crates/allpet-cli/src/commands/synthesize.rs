@@ -45,15 +45,15 @@ pub(crate) struct Args {
     /// Number of the first one
     #[arg(long, default_value_t = 0)]
     first: u64,
-    /// Sampler: ddim or ddpm
-    #[arg(long, default_value = "ddim")]
-    sampler: String,
+    /// Sampler: ddpm or ddim [default: ddpm, or ddim with --eta]
+    #[arg(long)]
+    sampler: Option<String>,
     /// Steps of the sampler
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 100)]
     steps: usize,
-    /// Noise that DDIM adds, 0 to 1
-    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
-    eta: f64,
+    /// Noise that DDIM adds, 0 to 1 [default: 0]
+    #[arg(long, allow_negative_numbers = true)]
+    eta: Option<f64>,
     /// Classifier-free guidance; 1 is none
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     guidance: f64,
@@ -84,7 +84,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
-        let device = self.device.open()?;
+        let device = self.device.cpu()?;
         let prompts = self.prompts()?;
         output::folder(&self.out)?;
         let loaded = model_file::load(self.model.as_deref(), &device)?;
@@ -100,9 +100,12 @@ impl Args {
             count: self.count,
             first: self.first,
             seed: self.seed,
-            sampler: self.sampler.clone(),
+            sampler: self.sampler.clone().unwrap_or_else(|| {
+                let name = if self.eta.is_some() { "ddim" } else { "ddpm" };
+                name.to_owned()
+            }),
             steps: self.steps,
-            eta: self.eta,
+            eta: self.eta.unwrap_or_default(),
             guidance: self.guidance,
             batch: self.batch,
             masks: self.masks,

@@ -70,7 +70,7 @@ impl What {
 
 impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
-        let device = self.device.open()?;
+        let device = self.device.cpu()?;
         let config = read_config(&self.config)?;
         output::folder(&self.out)?;
         if self.what == What::Foundation && config.autoencoder.is_none() {

@@ -123,7 +123,7 @@ fn asked(folder: &Folder) {
     assert_eq!(provenance["samples"][1]["prompt"], "brain with 68Ga-PSMA");
     assert_eq!(
         (&provenance["seed"], &provenance["sampler"]),
-        (&5.into(), &"ddim".into())
+        (&5.into(), &"ddpm".into())
     );
 
     // The same seed: the same bytes, on one thread, in batches of one, and through the words of the other options.
