@@ -142,7 +142,7 @@ fn same_seed_same_bytes_whatever_the_batch_threads_or_first_index() {
             .unwrap();
         assert_eq!(pool.install(|| samples(&model, &asked)), whole);
     }
-    for (sampler, eta) in [("ddpm", 0.0), ("ddim", 1.0)] {
+    for (sampler, eta) in [("ddim", 0.0), ("ddim", 0.5)] {
         let noisy = SynthesisRequest {
             sampler: sampler.into(),
             eta,
