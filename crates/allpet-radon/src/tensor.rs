@@ -128,19 +128,17 @@ impl CustomOp1 for Op {
             )));
         };
         let shape = self.result(layout.dims())?.into();
-        let slices = batch(layout.dims());
-        crate::cuda::project(projector, self.transposed, storage, layout, shape, slices)
+        let work = crate::cuda::Work {
+            storage,
+            layout,
+            shape,
+        };
+        crate::cuda::project(projector, self.transposed, work)
     }
 
     fn bwd(&self, _input: &Tensor, _output: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         apply(self.operator.clone(), !self.transposed, gradient).map(Some)
     }
-}
-
-/// Slices of a shape `[.., a, b]`.
-#[cfg(feature = "cuda")]
-fn batch(dims: &[usize]) -> usize {
-    dims[..dims.len().saturating_sub(2)].iter().product()
 }
 
 struct Reconstruct(Arc<Fbp>);
@@ -167,6 +165,11 @@ impl CustomOp1 for Reconstruct {
     ) -> Result<(candle_core::CudaStorage, Shape)> {
         let (from, to) = (self.0.geometry().shape(), self.0.grid().shape());
         let shape = exchange_tail("sinogram", layout.dims(), &from, &to).map_err(Error::wrap)?;
-        crate::cuda::reconstruct(&self.0, storage, layout, shape.into(), batch(layout.dims()))
+        let work = crate::cuda::Work {
+            storage,
+            layout,
+            shape: shape.into(),
+        };
+        crate::cuda::reconstruct(&self.0, work)
     }
 }

@@ -1,11 +1,10 @@
 //! The kernels on a CUDA device, through candle.
 
 use super::run::{self, ARGUMENTS, Data, Machine, Resident};
-use super::tables::Tables;
 use super::{Packing, TEXT};
 use crate::{Fbp, Projector};
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaSlice, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg,
+    CudaSlice, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::compile_ptx;
 use candle_core::cuda_backend::{CudaDType, CudaDevice, DeviceId, WrapErr};
@@ -155,85 +154,82 @@ impl Machine for Program {
 
 type Run<T> = fn(&Program, &Resident<'_, T>, Data) -> Result<()>;
 
+/// A tensor on the device, and what is to come of it.
+pub(crate) struct Work<'a> {
+    pub(crate) storage: &'a CudaStorage,
+    pub(crate) layout: &'a Layout,
+    /// Of the result.
+    pub(crate) shape: Shape,
+}
+
 /// Line integrals of a tensor on the device, or their transpose.
 pub(crate) fn project(
     projector: &Projector,
     transposed: bool,
-    storage: &CudaStorage,
-    layout: &Layout,
-    shape: Shape,
-    slices: usize,
+    work: Work<'_>,
 ) -> Result<(CudaStorage, Shape)> {
     let uploaded = projector.on_device.get(
-        storage.device(),
+        work.storage.device(),
         || projector.tables(),
         |t| [&t.walks, &t.rays, &[]],
     )?;
-    let run: Run<Tables> = if transposed {
-        run::back_project
+    if transposed {
+        work.run(&uploaded, run::back_project)
     } else {
-        run::project
-    };
-    any_type(storage, layout, shape, slices, &uploaded, run)
+        work.run(&uploaded, run::project)
+    }
 }
 
 /// Filtered back-projection of a tensor on the device.
-pub(crate) fn reconstruct(
-    fbp: &Fbp,
-    storage: &CudaStorage,
-    layout: &Layout,
-    shape: Shape,
-    slices: usize,
-) -> Result<(CudaStorage, Shape)> {
+pub(crate) fn reconstruct(fbp: &Fbp, work: Work<'_>) -> Result<(CudaStorage, Shape)> {
     let uploaded = fbp.on_device.get(
-        storage.device(),
+        work.storage.device(),
         || fbp.tables(),
         |t| [&t.filter, &t.weights, &t.rays],
     )?;
-    any_type(storage, layout, shape, slices, &uploaded, run::reconstruct)
+    work.run(&uploaded, run::reconstruct)
 }
 
-fn any_type<T>(
-    storage: &CudaStorage,
-    layout: &Layout,
-    shape: Shape,
-    slices: usize,
-    uploaded: &Uploaded<T>,
-    run: Run<T>,
-) -> Result<(CudaStorage, Shape)> {
-    match storage.dtype() {
-        DType::F32 => typed::<f32, T>(storage, layout, shape, slices, uploaded, run, false),
-        DType::F16 => typed::<f16, T>(storage, layout, shape, slices, uploaded, run, true),
-        other => Err(Error::Msg(format!(
-            "the projector on CUDA needs f32 or f16; the tensor holds {}",
-            other.as_str()
-        ))),
+impl Work<'_> {
+    fn run<T>(self, uploaded: &Uploaded<T>, run: Run<T>) -> Result<(CudaStorage, Shape)> {
+        match self.storage.dtype() {
+            DType::F32 => self.typed::<f32, T>(uploaded, run, false),
+            DType::F16 => self.typed::<f16, T>(uploaded, run, true),
+            other => Err(Error::Msg(format!(
+                "the projector on CUDA needs f32 or f16; the tensor holds {}",
+                other.as_str()
+            ))),
+        }
     }
-}
 
-fn typed<E: CudaDType + candle_core::cuda_backend::cudarc::driver::DeviceRepr, T>(
-    storage: &CudaStorage,
-    layout: &Layout,
-    shape: Shape,
-    slices: usize,
-    uploaded: &Uploaded<T>,
-    run: Run<T>,
-    half: bool,
-) -> Result<(CudaStorage, Shape)> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        return Err(Error::Msg("the projector needs a contiguous tensor".to_owned()));
-    };
-    let device = storage.device();
-    let stream = device.cuda_stream();
-    let input = storage.as_cuda_slice::<E>()?.slice(start..end);
-    // SAFETY: the kernels write every element.
-    let mut output = unsafe { device.alloc::<E>(shape.elem_count()) }?;
-    if slices > 0 {
-        let program = Program::new(device, Packing::of(half, slices))?;
-        // The guards stand until the kernels are launched: other streams wait for these.
-        let (from, _read) = input.device_ptr(&stream);
-        let (to, _written) = output.device_ptr_mut(&stream);
-        run(&program, &uploaded.resident(device), Data { from, to, slices })?;
+    fn typed<E: CudaDType + DeviceRepr, T>(
+        self,
+        uploaded: &Uploaded<T>,
+        run: Run<T>,
+        half: bool,
+    ) -> Result<(CudaStorage, Shape)> {
+        let Self {
+            storage,
+            layout,
+            shape,
+        } = self;
+        let dims = layout.dims();
+        let slices = dims[..dims.len().saturating_sub(2)].iter().product();
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            return Err(Error::Msg("the projector needs a contiguous tensor".to_owned()));
+        };
+        let device = storage.device();
+        let stream = device.cuda_stream();
+        let input = storage.as_cuda_slice::<E>()?.slice(start..end);
+        // SAFETY: the kernels write every element.
+        let mut output = unsafe { device.alloc::<E>(shape.elem_count()) }?;
+        if slices > 0 {
+            let program = Program::new(device, Packing::of(half, slices))?;
+            // The guards stand until the kernels are launched: other streams wait for these.
+            let (from, _read) = input.device_ptr(&stream);
+            let (to, _written) = output.device_ptr_mut(&stream);
+            run(&program, &uploaded.resident(device), Data { from, to, slices })?;
+        }
+        Ok((CudaStorage::wrap_cuda_slice(output, device.clone()), shape))
     }
-    Ok((CudaStorage::wrap_cuda_slice(output, device.clone()), shape))
 }

@@ -13,7 +13,7 @@ mod tables;
 pub(crate) use tables::{FbpTables, Tables};
 
 #[cfg(feature = "cuda")]
-pub(crate) use device::{OnDevice, project, reconstruct};
+pub(crate) use device::{OnDevice, Work, project, reconstruct};
 
 /// The kernels.
 const TEXT: &str = include_str!("radon.cu");
