@@ -1,4 +1,5 @@
-//! Radon mask augmentation (RMAS), dynamic multi-masks (DMM) and the positive/negative decomposition of sinograms.
+//! Radon mask augmentation (RMAS), dynamic multi-masks (DMM), the positive/negative decomposition of sinograms and
+//! transparent medical attention (TMA).
 //!
 //! ALL-PET's augmentation in the projection domain: K non-overlapping blocks of a mask image are projected to the
 //! sinogram ([`Projection`], eqs. 1 to 3), normalised ([`Normalisation`], eqs. 4 and 5), and split a sinogram into the
@@ -13,8 +14,12 @@
 //! - eq. 6 (additivity) holds before normalisation only;
 //! - eqs. 7 to 9 mean the normalised mask, and eq. 9 is identically zero unless its channels were decoded.
 //!
-//! Feature `candle`: the channels and the loss on tensors (module `tensor`).
+//! Module [`attention`] has TMA (eqs. 10 to 12): lesions of a coarse image or a user's region, projected to the
+//! sinogram, as weights on features.
+//!
+//! Feature `candle`: the channels, the loss and the gates on tensors (module `tensor`).
 
+pub mod attention;
 mod bank;
 mod block;
 mod config;

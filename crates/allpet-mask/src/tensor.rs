@@ -1,4 +1,7 @@
-//! Eqs. 7 to 9 and 13 on candle tensors: channels for the network, the positive/negative loss on what it decodes.
+//! Eqs. 7 to 9, 12 and 13 on candle tensors: channels for the network, the positive/negative loss on what it decodes,
+//! attention gates on its features.
+
+pub use crate::attention::tensor::{AttentionGate, gate};
 
 use candle_core::{DType, Result, Tensor, bail};
 
