@@ -1,13 +1,14 @@
 //! Conformance of a [`Sampler`], for those built in and for one's own.
 
 use crate::{
-    Conditioning, Denoiser, Error, ForwardProcess, Result, Run, SampleNoise, Sampler, built_in_samplers,
-    sample,
+    Conditioning, Denoiser, Error, ForwardProcess, Marginal, Result, Run, SampleNoise, Sampler,
+    built_in_samplers, sample,
 };
 use candle_core::{DType, Device, Tensor};
 use std::ops::ControlFlow;
 
-/// The exact denoiser of data `N(0, sd²)` under a Gaussian process: `E[x_0 | x_t] = b·sd²/(b²·sd² + c²)·x_t`.
+/// The exact denoiser of data `N(0, sd²)`: `E[x_0 | x_t] = b·sd²/(b²·sd² + c²)·(x_t - a·x_T)`, the last term for
+/// bridges, whose `x_T` says nothing of `x_0` here. At `t = T` of a bridge it is 0.
 #[derive(Debug, Clone, Copy)]
 pub struct GaussianDenoiser<P> {
     /// The process.
@@ -17,19 +18,17 @@ pub struct GaussianDenoiser<P> {
 }
 
 impl<P: ForwardProcess> Denoiser for GaussianDenoiser<P> {
-    fn predict_x0(&self, x: &Tensor, t: &Tensor, _: &Conditioning) -> Result<Tensor> {
+    fn predict_x0(&self, x: &Tensor, t: &Tensor, conditioning: &Conditioning) -> Result<Tensor> {
         let variance = self.sd * self.sd;
-        let gain = |t: f64| {
-            let m = self.process.marginal(t);
-            m.b * variance / (m.b * m.b * variance + m.c * m.c)
+        let times = t.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        let marginals = crate::prediction::marginals(&self.process, &times);
+        let gain = |m: &Marginal| {
+            let total = m.b * m.b * variance + m.c * m.c;
+            if total > 0.0 { m.b * variance / total } else { 0.0 }
         };
-        let gains: Vec<f64> = t
-            .to_dtype(DType::F64)?
-            .to_vec1::<f64>()?
-            .into_iter()
-            .map(gain)
-            .collect();
-        crate::coefficients::scale_samples(x, &gains)
+        let gains: Vec<f64> = marginals.iter().map(gain).collect();
+        let noisy = crate::prediction::without_terminal(x, &marginals, conditioning.terminal.as_ref())?;
+        crate::coefficients::scale_samples(&noisy, &gains)
     }
 }
 
@@ -52,12 +51,12 @@ impl Denoiser for Curved {
 
 const SAMPLE_DIMS: [usize; 3] = [2, 3, 5];
 
-/// Checks the contract of a sampler on a process and a grid (descending, ending at the clean time):
+/// Checks the contract of a sampler on a process and a grid (descending):
 /// - the same run twice gives the same bytes;
 /// - a sample has the same bytes alone, in a batch of five, and in that batch reordered;
 /// - two runs stepped in turns give what each gives alone;
 /// - the result is finite and has the shape of the start;
-/// - the denoiser is called as often as [`Sampler::evaluations`] says.
+/// - the denoiser is called as often as [`Sampler::evaluations_on`] says.
 ///
 /// # Errors
 /// [`Error::Conformance`] names the property broken; errors of the sampler come through.
@@ -102,7 +101,7 @@ pub fn check_sampler(sampler: &dyn Sampler, process: &dyn ForwardProcess, times:
     if let Some(value) = together.iter().flatten().find(|v| !v.is_finite()) {
         return broken("finite result", format!("the result holds {value}"));
     }
-    let expected = sampler.evaluations(times.len() - 1);
+    let expected = sampler.evaluations_on(process, times);
     if evaluations != expected {
         return broken(
             "evaluations",
@@ -150,13 +149,14 @@ pub fn check_sampler(sampler: &dyn Sampler, process: &dyn ForwardProcess, times:
     Ok(())
 }
 
-/// [`check_sampler`] over every built-in sampler.
+/// [`check_sampler`] over every built-in sampler that fits the process.
 ///
 /// # Errors
 /// Those of [`check_sampler`].
 pub fn check_built_in(process: &dyn ForwardProcess, times: &[f64]) -> Result<()> {
     built_in_samplers()
         .iter()
+        .filter(|sampler| sampler.fits(process.kind()))
         .try_for_each(|sampler| check_sampler(sampler.as_ref(), process, times))
 }
 

@@ -6,7 +6,7 @@
 
 use crate::coefficients::weighted_sum;
 use crate::ddpm::{gaussian_pair, posterior};
-use crate::{Error, Result, Run, Sampler};
+use crate::{Error, ProcessKind, Result, Run, Sampler};
 use candle_core::Tensor;
 
 /// DDIM; `eta = 0` is deterministic, `eta = 1` has the noise of DDPM.
@@ -36,6 +36,10 @@ impl Ddim {
 impl Sampler for Ddim {
     fn name(&self) -> &'static str {
         "ddim"
+    }
+
+    fn fits(&self, kind: ProcessKind) -> bool {
+        kind == ProcessKind::Gaussian
     }
 
     fn step(&self, run: &mut Run<'_>, from: f64, to: f64, x: &Tensor) -> Result<Tensor> {

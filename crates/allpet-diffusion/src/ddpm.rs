@@ -5,7 +5,8 @@
 //! ALL-PET's eq. 17 prints `(1-ᾱ_t)/(1-α_t)` there, which is a misprint (it exceeds 1).
 
 use crate::coefficients::weighted_sum;
-use crate::{Error, ForwardProcess, Marginal, Result, Run, Sampler};
+use crate::sampler::expect_kind;
+use crate::{Error, ForwardProcess, Marginal, ProcessKind, Result, Run, Sampler};
 use candle_core::Tensor;
 
 /// DDPM with the small (posterior) variance, on any descending grid: `t - 1` becomes the next grid time.
@@ -15,6 +16,10 @@ pub struct Ddpm;
 impl Sampler for Ddpm {
     fn name(&self) -> &'static str {
         "ddpm"
+    }
+
+    fn fits(&self, kind: ProcessKind) -> bool {
+        kind == ProcessKind::Gaussian
     }
 
     fn step(&self, run: &mut Run<'_>, from: f64, to: f64, x: &Tensor) -> Result<Tensor> {
@@ -59,21 +64,18 @@ pub(crate) fn gaussian_pair(
     from: f64,
     to: f64,
 ) -> Result<(Marginal, Marginal)> {
+    expect_kind(sampler, ProcessKind::Gaussian, process)?;
     let (t, p) = (process.marginal(from), process.marginal(to));
-    let reason = if t.a != 0.0 || p.a != 0.0 {
-        "the process is a bridge, expected a Gaussian process (a = 0)".to_owned()
-    } else if !(t.c > 0.0 && p.b > 0.0 && t.b * p.c < t.c * p.b) {
-        format!(
-            "b, c go from {}, {} to {}, {}, expected the noise to fall",
-            t.b, t.c, p.b, p.c
-        )
-    } else {
+    if t.c > 0.0 && p.b > 0.0 && t.b * p.c < t.c * p.b {
         return Ok((t, p));
-    };
+    }
     Err(Error::Step {
         sampler,
         from,
         to,
-        reason,
+        reason: format!(
+            "b, c go from {}, {} to {}, {}, expected the noise to fall",
+            t.b, t.c, p.b, p.c
+        ),
     })
 }

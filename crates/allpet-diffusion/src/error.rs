@@ -37,7 +37,23 @@ pub enum Error {
         "prediction `epsilon` cannot give x_0 where alpha_bar = 0 (zero terminal SNR); expected `v` or `x0`"
     )]
     EpsilonAtZeroSnr,
-    /// A process that the sampler is not made for.
+    /// A sampler of the one kind on a process of the other.
+    #[error(
+        "sampler `{sampler}` is made for {made_for}, but the process is {kind} (`{process}`); samplers for it: {known}"
+    )]
+    Unfit {
+        /// Name of the sampler.
+        sampler: &'static str,
+        /// The kind of process it is made for.
+        made_for: crate::ProcessKind,
+        /// Name of the process.
+        process: &'static str,
+        /// The kind it is.
+        kind: crate::ProcessKind,
+        /// Names of the built-in samplers for that kind.
+        known: String,
+    },
+    /// A step that the process does not allow.
     #[error("sampler `{sampler}` cannot step from t = {from} to {to}: {reason}")]
     Step {
         /// Name of the sampler.

@@ -93,7 +93,11 @@ pub(crate) fn marginals(process: &dyn ForwardProcess, times: &[f64]) -> Vec<Marg
 }
 
 /// `x_t - a·x_T`, which is `x_t` itself when every `a` is 0.
-fn without_terminal(x: &Tensor, marginals: &[Marginal], terminal: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn without_terminal(
+    x: &Tensor,
+    marginals: &[Marginal],
+    terminal: Option<&Tensor>,
+) -> Result<Tensor> {
     if marginals.iter().all(|m| m.a == 0.0) {
         return Ok(x.clone());
     }

@@ -1,6 +1,6 @@
 //! Forward processes: the marginal `x_t = a·x_T + b·x_0 + c·ε` at every time (ALL-PET eq. 16 for `a = 0`).
 
-use crate::{Error, NoiseSchedule, Prediction, Result, Schedule};
+use crate::{BridgeConfig, BridgeProcess, Error, NoiseSchedule, Prediction, Result, Schedule};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -15,9 +15,40 @@ pub struct Marginal {
     pub c: f64,
 }
 
+/// The two kinds of process; a sampler is made for one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProcessKind {
+    /// From data to noise, `a = 0`.
+    Gaussian,
+    /// From data to a given state `x_T`, `a > 0`.
+    Bridge,
+}
+
+impl std::fmt::Display for ProcessKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Gaussian => "a Gaussian process",
+            Self::Bridge => "a bridge",
+        })
+    }
+}
+
+/// The unpinned diffusion `dx = f·x dt + g dw` behind a process, at one time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sde {
+    /// Signal left, `α_t`.
+    pub alpha: f64,
+    /// Noise over signal, squared: `ρ_t² = 1/SNR_t`.
+    pub rho2: f64,
+    /// Linear drift `f`.
+    pub drift: f64,
+    /// Squared diffusion coefficient `g²`.
+    pub diffusion: f64,
+}
+
 /// A process that turns data at `t = 0` into its terminal state at `t = T`. Object-safe.
 ///
-/// Samplers use only the marginals, so that any process a sampler understands fits it.
+/// Samplers use the marginals, so that any process of their kind fits; DDBM's own sampler alone needs [`Sde`] too.
 pub trait ForwardProcess: Send + Sync {
     /// The marginal at `t`, clamped to `[0, T]`; at 0 it is `a = 0, b = 1, c = 0`.
     fn marginal(&self, t: f64) -> Marginal;
@@ -33,6 +64,26 @@ pub trait ForwardProcess: Send + Sync {
     fn start_scale(&self, t: f64) -> f64 {
         let m = self.marginal(t);
         m.b.hypot(m.c)
+    }
+
+    /// Whether this is a bridge; by default read off the marginal at `T`.
+    fn kind(&self) -> ProcessKind {
+        if self.marginal(self.terminal()).a > 0.0 {
+            ProcessKind::Bridge
+        } else {
+            ProcessKind::Gaussian
+        }
+    }
+
+    /// A name for messages.
+    fn name(&self) -> &'static str {
+        "custom"
+    }
+
+    /// The diffusion behind the process at `t`, clamped to `[0, T]`; none where only marginals are known.
+    fn sde(&self, t: f64) -> Option<Sde> {
+        let _ = t;
+        None
     }
 }
 
@@ -50,6 +101,15 @@ macro_rules! forward_to_target {
             }
             fn start_scale(&self, t: f64) -> f64 {
                 (**self).start_scale(t)
+            }
+            fn kind(&self) -> ProcessKind {
+                (**self).kind()
+            }
+            fn name(&self) -> &'static str {
+                (**self).name()
+            }
+            fn sde(&self, t: f64) -> Option<Sde> {
+                (**self).sde(t)
             }
         }
     };
@@ -114,9 +174,18 @@ impl ForwardProcess for GaussianProcess {
     fn training_time(&self, unit: f64) -> f64 {
         (unit * self.terminal()).floor().clamp(0.0, self.terminal() - 1.0) + 1.0
     }
+
+    fn kind(&self) -> ProcessKind {
+        ProcessKind::Gaussian
+    }
+
+    fn name(&self) -> &'static str {
+        "gaussian"
+    }
 }
 
-/// A Gaussian process and what the network predicts, as a configuration file says it.
+/// A process and what the network predicts, as a configuration file says it: Gaussian, or a bridge where `bridge` is
+/// given (then the other settings are not used, and the network is preconditioned as the bridge says).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProcessConfig {
@@ -128,6 +197,9 @@ pub struct ProcessConfig {
     pub zero_terminal_snr: bool,
     /// What the network is trained to give.
     pub prediction: Prediction,
+    /// A bridge instead of a Gaussian process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<BridgeConfig>,
 }
 
 impl Default for ProcessConfig {
@@ -138,6 +210,7 @@ impl Default for ProcessConfig {
             steps: 1000,
             zero_terminal_snr: false,
             prediction: Prediction::Epsilon,
+            bridge: None,
         }
     }
 }
@@ -155,6 +228,9 @@ impl ProcessConfig {
         if self.zero_terminal_snr && self.prediction == Prediction::Epsilon {
             faults.push(Error::EpsilonAtZeroSnr.to_string());
         }
+        if let Some(bridge) = &self.bridge {
+            faults.extend(bridge.faults());
+        }
         if faults.is_empty() {
             Ok(())
         } else {
@@ -165,16 +241,60 @@ impl ProcessConfig {
         }
     }
 
-    /// Builds the process.
+    /// The same with this bridge in place of the Gaussian process.
+    pub fn with_bridge(self, bridge: BridgeConfig) -> Self {
+        Self {
+            bridge: Some(bridge),
+            ..self
+        }
+    }
+
+    /// Builds the Gaussian process.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every fault, ε-prediction at zero terminal SNR among them.
+    /// [`Error::Invalid`] with every fault, ε-prediction at zero terminal SNR and a bridge among them.
     pub fn build(&self) -> Result<GaussianProcess> {
         self.validate()?;
+        if let Some(bridge) = &self.bridge {
+            return Err(Error::Invalid {
+                what: "diffusion",
+                faults: vec![format!(
+                    "the configuration names the bridge `{}`, expected a Gaussian process",
+                    bridge.schedule.name()
+                )],
+            });
+        }
         Ok(GaussianProcess::new(NoiseSchedule::new(
             &self.schedule,
             self.steps,
             self.zero_terminal_snr,
         )?))
+    }
+
+    /// Builds the bridge.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every fault, a configuration without a bridge among them.
+    pub fn build_bridge(&self) -> Result<BridgeProcess> {
+        self.validate()?;
+        match &self.bridge {
+            Some(bridge) => bridge.build(),
+            None => Err(Error::Invalid {
+                what: "diffusion",
+                faults: vec!["the configuration names a Gaussian process, expected a bridge".to_owned()],
+            }),
+        }
+    }
+
+    /// Builds whichever process the configuration names.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every fault.
+    pub fn build_any(&self) -> Result<Box<dyn ForwardProcess>> {
+        Ok(if self.bridge.is_some() {
+            Box::new(self.build_bridge()?)
+        } else {
+            Box::new(self.build()?)
+        })
     }
 }

@@ -15,6 +15,8 @@ pub struct Evaluation {
     pub time: f64,
     /// The prediction `[B, ..]`.
     pub x0: Tensor,
+    /// The state `[B, ..]` that the step out of `time` left from, where the sampler kept it.
+    pub state: Option<Tensor>,
 }
 
 /// The state of one walk: process, denoiser, conditioning, noise, grid, position and past evaluations.
@@ -97,7 +99,17 @@ impl<'a> Run<'a> {
 
     /// Keeps an evaluation for later steps; the oldest beyond four are dropped.
     pub fn remember(&mut self, time: f64, x0: &Tensor) {
-        self.history.push_front(Evaluation { time, x0: x0.clone() });
+        self.keep(time, x0, None);
+    }
+
+    /// [`Run::remember`] with the state that the step out of `time` leaves from, for predictor-corrector samplers.
+    pub fn remember_state(&mut self, time: f64, x0: &Tensor, state: &Tensor) {
+        self.keep(time, x0, Some(state.detach()));
+    }
+
+    fn keep(&mut self, time: f64, x0: &Tensor, state: Option<Tensor>) {
+        let x0 = x0.detach();
+        self.history.push_front(Evaluation { time, x0, state });
         self.history.truncate(HISTORY);
     }
 

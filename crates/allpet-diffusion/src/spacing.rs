@@ -1,7 +1,8 @@
 //! Which of the `T` noise levels a run of fewer steps visits: Lin et al., "Common diffusion noise schedules and sample
 //! steps are flawed" (2024), table 2, and the grid of the latent-diffusion code.
 
-use crate::{Error, Result};
+use crate::karras::karras_levels;
+use crate::{BridgeProcess, Error, ForwardProcess, Result};
 use serde::{Deserialize, Serialize};
 
 /// How a grid of fewer steps is laid over `1..=T`. Libraries that count noise levels from 0 call time `t` index
@@ -71,5 +72,57 @@ impl Spacing {
         }
         times.push(if self == Self::LatentDiffusion { 1.0 } else { 0.0 });
         Ok(times)
+    }
+}
+
+/// How a grid is laid over `[0, T]` of a bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum BridgeSpacing {
+    /// `T`, then evenly from `T·(1 - 1e-3)` to `t_min`: the grid of DBIM, whose first step draws the booting noise.
+    Uniform,
+    /// As many times as steps, from `T - 1e-4` to `t_min`, even in `t^(1/7)`, then 0: the grid of DDBM.
+    Karras,
+}
+
+impl BridgeSpacing {
+    /// The grid that a built-in sampler is made for: [`BridgeSpacing::Karras`] for `ddbm`, else
+    /// [`BridgeSpacing::Uniform`].
+    pub fn suited_to(sampler: &str) -> Self {
+        if sampler == "ddbm" {
+            Self::Karras
+        } else {
+            Self::Uniform
+        }
+    }
+
+    /// The descending grid of `steps + 1` times. One uniform step leads from `T` to `t_min`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for no steps.
+    pub fn times(self, process: &BridgeProcess, steps: usize) -> Result<Vec<f64>> {
+        if steps == 0 {
+            return Err(Error::Invalid {
+                what: "spacing",
+                faults: vec!["0 steps asked, expected at least 1".to_owned()],
+            });
+        }
+        let (terminal, last) = (process.terminal(), process.time_min());
+        Ok(match self {
+            Self::Uniform if steps == 1 => vec![terminal, last],
+            Self::Uniform => {
+                let first = terminal * (1.0 - 1e-3);
+                let share = |i: usize| i as f64 / (steps - 1) as f64;
+                let times = (0..steps).map(|i| first * (1.0 - share(i)) + last * share(i));
+                std::iter::once(terminal).chain(times).collect()
+            }
+            Self::Karras => {
+                let first = terminal - f64::max(1e-4, 1e-6 * terminal);
+                let mut times = karras_levels(steps, first, last);
+                times.push(0.0);
+                times
+            }
+        })
     }
 }

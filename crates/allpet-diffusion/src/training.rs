@@ -1,9 +1,10 @@
-//! What a trainer needs: times, noise, noisy samples and the loss (ALL-PET eqs. 16 and 19).
+//! What a trainer needs: times, noise, noisy samples and the loss (ALL-PET eqs. 16 and 19; for bridges Zhou et al.,
+//! arXiv:2309.16948, eq. 11 and section 4.2).
 
 use crate::coefficients::scale_samples;
 use crate::noise::key;
 use crate::prediction::marginals;
-use crate::{Error, ForwardProcess, Result, SampleNoise};
+use crate::{Error, ForwardProcess, ProcessKind, Result, SampleNoise};
 use allpet_core::stream;
 use candle_core::{DType, Device, Tensor};
 use rand::Rng;
@@ -55,6 +56,46 @@ pub fn add_noise(
     Ok((noisy + scale_samples(terminal.ok_or(Error::NoTerminal)?, &a)?)?)
 }
 
+/// A batch as a network is trained on it.
+#[derive(Debug, Clone)]
+pub struct Noisy {
+    /// Time of every sample, exactly representable in f32.
+    pub times: Vec<f64>,
+    /// `x_t [B, ..]`.
+    pub x: Tensor,
+    /// The `ε [B, ..]` within it.
+    pub noise: Tensor,
+}
+
+/// Draws time and noise of every sample and mixes `x_t`: [`draw_times`], [`draw_noise`] and [`add_noise`] in one, so that
+/// sample `indices[i]` has the same `x_t` in any batch. `terminal [B, ..]` is `x_T`, for bridges.
+///
+/// # Errors
+/// [`Error::NoTerminal`] for a bridge without `x_T`, [`Error::Shape`] when batch, indices and `x_T` do not fit together.
+pub fn draw_noisy(
+    process: &dyn ForwardProcess,
+    x0: &Tensor,
+    terminal: Option<&Tensor>,
+    seed: u64,
+    step: u64,
+    indices: &[u64],
+) -> Result<Noisy> {
+    if process.kind() == ProcessKind::Bridge {
+        let terminal = terminal.ok_or(Error::NoTerminal)?;
+        if terminal.dims() != x0.dims() {
+            return Err(Error::Shape {
+                what: "terminal state",
+                expected: format!("{:?}, the shape of the clean sample", x0.dims()),
+                got: terminal.dims().to_vec(),
+            });
+        }
+    }
+    let times = draw_times(process, seed, step, indices);
+    let noise = SampleNoise::new(seed, indices.to_vec()).normal_like("training noise", step, x0)?;
+    let x = add_noise(process, x0, terminal, &times, &noise)?;
+    Ok(Noisy { times, x, noise })
+}
+
 /// Times as the network takes them: f32 `[B]`.
 ///
 /// # Errors
@@ -78,4 +119,20 @@ pub fn loss(output: &Tensor, target: &Tensor) -> Result<Tensor> {
         });
     }
     Ok((output - target)?.sqr()?.mean_all()?)
+}
+
+/// A weighted loss: the mean over the samples of `weights[i]` times the mean of `(output - target)²` within sample `i`.
+/// With [`crate::Preconditioning::weights`] on `D` and `x_0` it is DDBM's.
+///
+/// # Errors
+/// [`Error::Shape`] when the shapes differ or a weight is missing.
+pub fn weighted_loss(output: &Tensor, target: &Tensor, weights: &[f64]) -> Result<Tensor> {
+    if output.dims() != target.dims() {
+        return Err(Error::Shape {
+            what: "network output",
+            expected: format!("{:?}, the shape of its target", target.dims()),
+            got: output.dims().to_vec(),
+        });
+    }
+    Ok(scale_samples(&(output - target)?.sqr()?, weights)?.mean_all()?)
 }

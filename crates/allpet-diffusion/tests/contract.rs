@@ -5,13 +5,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+mod flow;
 
 use allpet_core::{fill_normal, stream};
 use allpet_diffusion::{
     Error, ForwardProcess, Marginal, ProcessConfig, Result, Run, Sampler, Spacing, check,
 };
 use candle_core::{Device, Tensor};
-use common::{Exact, measured_order, statistics};
+use common::{Exact, statistics};
+use flow::measured_order;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -178,6 +178,7 @@ fn a_configuration_reports_every_fault_and_no_unknown_field() {
         steps: 1,
         zero_terminal_snr: true,
         prediction: Prediction::Epsilon,
+        ..ProcessConfig::default()
     };
     let Err(Error::Invalid { faults, .. }) = config.build() else {
         panic!("built")
