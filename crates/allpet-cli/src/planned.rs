@@ -31,7 +31,7 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
     ("synthesize", "--sampler", &["dpm++"]),
     ("evaluate", "--metrics", &["is"]),
     ("train", "", &["task", "fusion"]),
-    ("bench", "", &["nn", "sampler"]),
+    ("bench", "", &["sampler"]),
 ];
 
 /// The answer to a command line that asks for one of them.

@@ -6,6 +6,7 @@ use crate::model::Denoiser;
 use crate::prompt::loosen;
 use crate::statistics::Statistics;
 use allpet_autoencoder::{Autoencoder, CAllBatch};
+use allpet_nn::without_gradients;
 use allpet_diffusion::{GaussianProcess, training};
 use allpet_train::{BoxError, Loss, Objective};
 
@@ -28,8 +29,10 @@ pub struct FoundationObjective {
 
 impl FoundationObjective {
     fn evaluate(&self, batch: &CAllBatch, step: u64) -> Result<Loss> {
-        let latent = self.autoencoder.encode(&batch.c_all)?.mean.detach();
-        let latent = self.statistics.normalise(&latent)?.detach();
+        let latent = without_gradients(|| -> Result<_> {
+            let latent = self.autoencoder.encode(&batch.c_all)?.mean.detach();
+            Ok(self.statistics.normalise(&latent)?.detach())
+        })?;
         let count = batch.prompts.len() as u64;
         let indices: Vec<u64> = (step * count..(step + 1) * count).collect();
         let prompts: Vec<_> = batch

@@ -5,7 +5,8 @@
 
 use crate::cpu::floats;
 use crate::elementwise::exp;
-use crate::lanes::{Kernel, Sum, vectorised};
+use crate::lanes::{Kernel, Start, Sum, vectorised};
+use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -19,7 +20,7 @@ pub fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
         bail!("attention: {c3} channels are not queries, keys and values of {heads} heads");
     }
     if qkv.device().is_cpu() {
-        return qkv.contiguous()?.apply_op1(Attention { heads });
+        return apply1(&qkv.contiguous()?, Attention { heads });
     }
     let (d, n) = (c3 / 3 / heads, h * w);
     let parts = qkv.reshape((b, 3, heads, d, n))?;
@@ -74,7 +75,6 @@ fn transpose(x: &[f32], rows: usize, cols: usize, stride: usize, out_rows: usize
 /// `C [m, b_stride] = Aᵀ·B` for `A [depth, a_stride]`, `B [depth, b_stride]`; the strides are whole tiles.
 fn product(a: &[f32], a_stride: usize, b: &[f32], b_stride: usize, depth: usize, m: usize, c: &mut [f32]) {
     let kernel = Kernel::get();
-    let start = [0f32; 8];
     let sum = Sum {
         rows: 1,
         cols: depth,
@@ -83,19 +83,10 @@ fn product(a: &[f32], a_stride: usize, b: &[f32], b_stride: usize, depth: usize,
         b_row: 0,
         b_col: b_stride,
     };
-    for left in (0..b_stride).step_by(kernel.n) {
-        for top in (0..m).step_by(kernel.m) {
-            let valid = (m - top, kernel.n);
-            kernel.tile(
-                sum,
-                &a[top..],
-                &b[left..],
-                &start,
-                &mut c[top * b_stride + left..],
-                b_stride,
-                valid,
-                false,
-            );
+    for left in (0..b_stride).step_by(kernel.n()) {
+        for (top, m) in kernel.blocks(m) {
+            let c = &mut c[top * b_stride + left..];
+            kernel.tile(sum, (m, kernel.n()), &a[top..], &b[left..], Start::Zero, c, b_stride);
         }
     }
 }

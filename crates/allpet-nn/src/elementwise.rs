@@ -1,6 +1,103 @@
-//! Slice loops shared by the operators: lane-parallel sums and a vectorisable exponential.
+//! Sums of tensors, and slice loops shared by the operators: lane-parallel sums and a vectorisable exponential.
 
+use crate::cpu::floats;
 use crate::lanes::vectorised;
+use crate::tape::apply2;
+use candle_core::{CpuStorage, CustomOp2, DType, InplaceOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+/// Floats of a task where every value is computed on its own.
+const CHUNK: usize = 1 << 14;
+
+/// `x + y` of one shape.
+///
+/// # Errors
+/// Shapes that differ; the message names both.
+pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    if x.dims() != y.dims() {
+        bail!("sum of {:?} and {:?}; expected one shape", x.dims(), y.dims());
+    }
+    if x.device().is_cpu() && x.dtype() == DType::F32 && y.dtype() == DType::F32 {
+        apply2(&x.contiguous()?, &y.contiguous()?, Add)
+    } else {
+        x + y
+    }
+}
+
+struct Add;
+
+impl CustomOp2 for Add {
+    fn name(&self) -> &'static str {
+        "allpet-add"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        y: &CpuStorage,
+        ly: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, y) = (floats("sum", x, lx)?, floats("sum", y, ly)?);
+        let mut out = vec![0f32; x.len()];
+        out.par_chunks_mut(CHUNK)
+            .zip(x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK)))
+            .for_each(|(out, (x, y))| {
+                for ((to, x), y) in out.iter_mut().zip(x).zip(y) {
+                    *to = x + y;
+                }
+            });
+        Ok((CpuStorage::F32(out), lx.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(grad.clone()), Some(grad.clone())))
+    }
+}
+
+/// `sum += term` where both are contiguous floats in host memory; false where they are not, and nothing was done.
+///
+/// The caller knows that nobody else looks at the storage of `sum`.
+pub(crate) fn add_into(sum: &Tensor, term: &Tensor) -> Result<bool> {
+    let plain = |t: &Tensor| t.device().is_cpu() && t.dtype() == DType::F32 && t.is_contiguous();
+    if !plain(sum) || !plain(term) || sum.dims() != term.dims() {
+        return Ok(false);
+    }
+    sum.inplace_op2(term, &AddInto)?;
+    Ok(true)
+}
+
+struct AddInto;
+
+impl InplaceOp2 for AddInto {
+    fn name(&self) -> &'static str {
+        "allpet-add-into"
+    }
+
+    fn cpu_fwd(
+        &self,
+        sum: &mut CpuStorage,
+        layout: &Layout,
+        term: &CpuStorage,
+        term_layout: &Layout,
+    ) -> Result<()> {
+        let (CpuStorage::F32(all), Some((from, to))) = (sum, layout.contiguous_offsets()) else {
+            bail!("sum of gradients: expected contiguous floats");
+        };
+        let term = floats("sum of gradients", term, term_layout)?;
+        all[from..to]
+            .par_chunks_mut(CHUNK)
+            .zip(term.par_chunks(CHUNK))
+            .for_each(|(sum, term)| sum.iter_mut().zip(term).for_each(|(a, b)| *a += b));
+        Ok(())
+    }
+}
 
 /// Partial sums kept side by side; fixed, so that the order of a sum depends on its length only.
 const LANES: usize = 16;

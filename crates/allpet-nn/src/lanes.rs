@@ -16,7 +16,6 @@ unsafe trait Lane: Copy {
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn multiply_add(self, a: Self, b: Self) -> Self;
-    unsafe fn add(self, other: Self) -> Self;
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -43,10 +42,6 @@ mod x86 {
         unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
             unsafe { _mm512_fmadd_ps(a, b, self) }
         }
-        #[inline(always)]
-        unsafe fn add(self, other: Self) -> Self {
-            unsafe { _mm512_add_ps(self, other) }
-        }
     }
 
     // SAFETY: the loads and stores touch 8 floats; only reached through functions with `avx2` and `fma` enabled.
@@ -67,10 +62,6 @@ mod x86 {
         #[inline(always)]
         unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
             unsafe { _mm256_fmadd_ps(a, b, self) }
-        }
-        #[inline(always)]
-        unsafe fn add(self, other: Self) -> Self {
-            unsafe { _mm256_add_ps(self, other) }
         }
     }
 }
@@ -93,10 +84,6 @@ unsafe impl Lane for [f32; 4] {
     #[inline(always)]
     unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
         std::array::from_fn(|i| self[i] + a[i] * b[i])
-    }
-    #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        std::array::from_fn(|i| self[i] + other[i])
     }
 }
 
@@ -125,11 +112,13 @@ impl Sum {
     }
 }
 
-/// The tile sizes of the running machine: `m` rows of C (broadcast from A) by `n` columns (lanes of B).
+/// The register kernel of the running machine: up to `most` rows of C (broadcast from A) by two registers of lanes of B.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kernel {
-    pub(crate) m: usize,
-    pub(crate) n: usize,
+    /// Rows of C in a tile, at most: as many as leave registers for the lanes of B.
+    pub(crate) most: usize,
+    /// Floats in a register.
+    pub(crate) lanes: usize,
     set: InstructionSet,
 }
 
@@ -143,7 +132,18 @@ enum InstructionSet {
 }
 
 /// Largest tile over all instruction sets, for buffers on the stack.
-const LARGEST: usize = 8 * 32;
+const LARGEST: usize = 14 * 32;
+
+/// Where a tile's sum begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start<'a> {
+    /// At zero.
+    Zero,
+    /// At one value a row.
+    Rows(&'a [f32]),
+    /// At what C holds.
+    C,
+}
 
 impl Kernel {
     /// The best kernel this machine runs.
@@ -159,28 +159,44 @@ impl Kernel {
         {
             if std::arch::is_x86_feature_detected!("avx512f") {
                 found.push(Self {
-                    m: 8,
-                    n: 32,
+                    most: 14,
+                    lanes: 16,
                     set: InstructionSet::Avx512,
                 });
             }
             if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
                 found.push(Self {
-                    m: 4,
-                    n: 16,
+                    most: 6,
+                    lanes: 8,
                     set: InstructionSet::Avx2,
                 });
             }
         }
         found.push(Self {
-            m: 4,
-            n: 8,
+            most: 4,
+            lanes: 4,
             set: InstructionSet::Portable,
         });
         found
     }
 
-    /// Computes one tile: `m × n` of `sum`, of which the first `valid` rows and columns are written to `c`.
+    /// Columns of a whole tile.
+    pub(crate) fn n(self) -> usize {
+        2 * self.lanes
+    }
+
+    /// `rows` cut into as few tiles as possible, of sizes that differ by at most one: first row and number of rows.
+    pub(crate) fn blocks(self, rows: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
+        let count = rows.div_ceil(self.most).max(1);
+        (0..count).map(move |i| {
+            let (top, end) = (i * rows / count, (i + 1) * rows / count);
+            (top, end - top)
+        })
+    }
+
+    /// Computes one tile of C: `m` rows by `columns` of `sum`, rows `c_row` floats apart.
+    ///
+    /// B must reach a whole register beyond the columns asked for: [`Kernel::n`] floats, or `lanes` where those suffice.
     ///
     /// # Panics
     /// When a slice is too short for what `sum` reaches: a fault of the caller inside this crate.
@@ -188,60 +204,52 @@ impl Kernel {
     pub(crate) fn tile(
         self,
         sum: Sum,
+        (m, columns): (usize, usize),
         a: &[f32],
         b: &[f32],
-        start: &[f32],
+        start: Start<'_>,
         c: &mut [f32],
         c_row: usize,
-        valid: (usize, usize),
-        accumulate: bool,
     ) {
+        if m == 0 || columns == 0 {
+            return;
+        }
+        let wide = columns > self.lanes;
+        let n = if wide { 2 * self.lanes } else { self.lanes };
+        assert!(m <= self.most && columns <= n, "a tile of {m} x {columns}");
         assert!(
-            a.len() >= Sum::reach(sum.rows, sum.cols, sum.a_row, sum.a_col, self.m),
+            a.len() >= Sum::reach(sum.rows, sum.cols, sum.a_row, sum.a_col, m),
             "A too short for its tile"
         );
         assert!(
-            b.len() >= Sum::reach(sum.rows, sum.cols, sum.b_row, sum.b_col, self.n),
+            b.len() >= Sum::reach(sum.rows, sum.cols, sum.b_row, sum.b_col, n),
             "B too short for its tile"
         );
-        assert!(start.len() >= self.m, "one start value a row");
-        let (rows, cols) = (valid.0.min(self.m), valid.1.min(self.n));
-        if rows == 0 || cols == 0 {
+        assert!(c.len() >= (m - 1) * c_row + columns, "C too short for its tile");
+        let (rows, add) = match start {
+            Start::Rows(values) => {
+                assert!(values.len() >= m, "one start value a row");
+                (values.as_ptr(), false)
+            }
+            Start::Zero => (std::ptr::null(), false),
+            Start::C => (std::ptr::null(), true),
+        };
+        let (a, b) = (a.as_ptr(), b.as_ptr());
+        if columns == n {
+            // SAFETY: the lengths were checked above, and `set` was chosen by detection.
+            unsafe { self.run(sum, m, wide, a, b, rows, c.as_mut_ptr(), c_row, add) }
             return;
         }
-        assert!(c.len() >= (rows - 1) * c_row + cols, "C too short for its tile");
-        if (rows, cols) == (self.m, self.n) {
-            // SAFETY: the lengths were checked above, and `set` was chosen by detection.
-            unsafe {
-                self.run(
-                    sum,
-                    a.as_ptr(),
-                    b.as_ptr(),
-                    start.as_ptr(),
-                    c.as_mut_ptr(),
-                    c_row,
-                    accumulate,
-                )
+        let mut whole = [0f32; LARGEST];
+        if add {
+            for (to, from) in whole.chunks_mut(n).zip(c.chunks(c_row)).take(m) {
+                to[..columns].copy_from_slice(&from[..columns]);
             }
-        } else {
-            let mut whole = [0f32; LARGEST];
-            // SAFETY: as above; `whole` holds the largest tile.
-            unsafe {
-                self.run(
-                    sum,
-                    a.as_ptr(),
-                    b.as_ptr(),
-                    start.as_ptr(),
-                    whole.as_mut_ptr(),
-                    self.n,
-                    false,
-                )
-            }
-            for (to, from) in c.chunks_mut(c_row).zip(whole.chunks(self.n)).take(rows) {
-                for (to, from) in to.iter_mut().zip(from).take(cols) {
-                    *to = if accumulate { *to + from } else { *from };
-                }
-            }
+        }
+        // SAFETY: as above; `whole` holds the largest tile.
+        unsafe { self.run(sum, m, wide, a, b, rows, whole.as_mut_ptr(), n, add) }
+        for (to, from) in c.chunks_mut(c_row).zip(whole.chunks(n)).take(m) {
+            to[..columns].copy_from_slice(&from[..columns]);
         }
     }
 
@@ -249,6 +257,8 @@ impl Kernel {
     unsafe fn run(
         self,
         s: Sum,
+        m: usize,
+        wide: bool,
         a: *const f32,
         b: *const f32,
         start: *const f32,
@@ -260,44 +270,48 @@ impl Kernel {
         unsafe {
             match self.set {
                 #[cfg(target_arch = "x86_64")]
-                InstructionSet::Avx512 => tile_avx512(s, a, b, start, c, c_row, add),
+                InstructionSet::Avx512 => tile_avx512(s, m, wide, a, b, start, c, c_row, add),
                 #[cfg(target_arch = "x86_64")]
-                InstructionSet::Avx2 => tile_avx2(s, a, b, start, c, c_row, add),
-                InstructionSet::Portable => tile::<[f32; 4], 4, 2>(s, a, b, start, c, c_row, add),
+                InstructionSet::Avx2 => tile_avx2(s, m, wide, a, b, start, c, c_row, add),
+                InstructionSet::Portable => tile_portable(s, m, wide, a, b, start, c, c_row, add),
             }
         }
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn tile_avx512(
-    s: Sum,
-    a: *const f32,
-    b: *const f32,
-    start: *const f32,
-    c: *mut f32,
-    c_row: usize,
-    add: bool,
-) {
-    // SAFETY: the caller's promise, passed on.
-    unsafe { tile::<std::arch::x86_64::__m512, 8, 2>(s, a, b, start, c, c_row, add) }
+/// One function an instruction set, which picks the text compiled for the tile's size.
+macro_rules! tiles {
+    ($name:ident, $lane:ty, [$($m:literal)*] $(, $feature:literal)?) => {
+        $(#[target_feature(enable = $feature)])?
+        #[allow(clippy::too_many_arguments)]
+        unsafe fn $name(
+            s: Sum,
+            m: usize,
+            wide: bool,
+            a: *const f32,
+            b: *const f32,
+            start: *const f32,
+            c: *mut f32,
+            c_row: usize,
+            add: bool,
+        ) {
+            // SAFETY: the caller's promise, passed on.
+            unsafe {
+                match (m, wide) {
+                    $(($m, true) => tile::<$lane, $m, 2>(s, a, b, start, c, c_row, add),
+                      ($m, false) => tile::<$lane, $m, 1>(s, a, b, start, c, c_row, add),)*
+                    _ => unreachable!("no tile has {m} rows"),
+                }
+            }
+        }
+    };
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn tile_avx2(
-    s: Sum,
-    a: *const f32,
-    b: *const f32,
-    start: *const f32,
-    c: *mut f32,
-    c_row: usize,
-    add: bool,
-) {
-    // SAFETY: the caller's promise, passed on.
-    unsafe { tile::<std::arch::x86_64::__m256, 4, 2>(s, a, b, start, c, c_row, add) }
-}
+tiles!(tile_avx512, std::arch::x86_64::__m512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], "avx512f");
+#[cfg(target_arch = "x86_64")]
+tiles!(tile_avx2, std::arch::x86_64::__m256, [1 2 3 4 5 6], "avx2,fma");
+tiles!(tile_portable, [f32; 4], [1 2 3 4]);
 
 /// `M` rows by `N` registers of lanes held in registers over the whole sum.
 #[inline(always)]
@@ -310,11 +324,19 @@ unsafe fn tile<L: Lane, const M: usize, const N: usize>(
     c_row: usize,
     accumulate: bool,
 ) {
-    // SAFETY: `Kernel::tile` checked that A, B, start and C reach as far as the sum does.
+    // SAFETY: `Kernel::tile` checked that A, B, start (unless null) and C reach as far as the sum does.
     unsafe {
         let mut sums = [[L::splat(0.0); N]; M];
-        for (m, row) in sums.iter_mut().enumerate() {
-            *row = [L::splat(*start.add(m)); N];
+        if accumulate {
+            for (m, row) in sums.iter_mut().enumerate() {
+                for (n, sum) in row.iter_mut().enumerate() {
+                    *sum = L::load(c.add(m * c_row + n * L::WIDTH));
+                }
+            }
+        } else if !start.is_null() {
+            for (m, row) in sums.iter_mut().enumerate() {
+                *row = [L::splat(*start.add(m)); N];
+            }
         }
         for i in 0..s.rows {
             let (mut a, mut b) = (a.add(i * s.a_row), b.add(i * s.b_row));
@@ -334,13 +356,9 @@ unsafe fn tile<L: Lane, const M: usize, const N: usize>(
                 b = b.wrapping_add(s.b_col);
             }
         }
-        for (m, row) in sums.into_iter().enumerate() {
-            for (n, mut sum) in row.into_iter().enumerate() {
-                let to = c.add(m * c_row + n * L::WIDTH);
-                if accumulate {
-                    sum = sum.add(L::load(to));
-                }
-                sum.store(to);
+        for (m, row) in sums.iter().enumerate() {
+            for (n, sum) in row.iter().enumerate() {
+                sum.store(c.add(m * c_row + n * L::WIDTH));
             }
         }
     }
@@ -390,33 +408,55 @@ mod tests {
     #[test]
     fn every_instruction_set_computes_the_sum() {
         for kernel in Kernel::all() {
-            let (m, n) = (kernel.m, kernel.n);
-            let sum = Sum {
-                rows: 3,
-                cols: 5,
-                a_row: 5 * m,
-                a_col: m,
-                b_row: 7 * n,
-                b_col: n,
-            };
-            let a: Vec<f32> = (0..15 * m).map(|i| ((i * 7) % 11) as f32 - 5.0).collect();
-            let b: Vec<f32> = (0..21 * n).map(|i| ((i * 5) % 13) as f32 - 6.0).collect();
-            let start: Vec<f32> = (0..m).map(|i| i as f32).collect();
-            for valid in [(m, n), (m - 1, n - 3), (1, 1)] {
-                let mut c = vec![1f32; m * n];
-                kernel.tile(sum, &a, &b, &start, &mut c, n, valid, true);
-                for i in 0..m {
-                    for j in 0..n {
-                        let inside = i < valid.0 && j < valid.1;
-                        let exact: f32 = (0..3)
-                            .flat_map(|r| (0..5).map(move |q| (r, q)))
-                            .map(|(r, q)| a[r * 5 * m + q * m + i] * b[r * 7 * n + q * n + j])
-                            .sum();
-                        let expected = if inside { 1.0 + start[i] + exact } else { 1.0 };
-                        assert_eq!(c[i * n + j], expected, "{kernel:?} at {i}, {j}");
-                    }
+            for m in 1..=kernel.most {
+                for columns in [1, kernel.lanes - 1, kernel.lanes, kernel.lanes + 3, kernel.n()] {
+                    one_tile(kernel, m, columns);
                 }
             }
+        }
+    }
+
+    fn one_tile(kernel: Kernel, m: usize, columns: usize) {
+        let n = kernel.n();
+        let sum = Sum {
+            rows: 3,
+            cols: 5,
+            a_row: 5 * m,
+            a_col: m,
+            b_row: 7 * n,
+            b_col: n,
+        };
+        let a: Vec<f32> = (0..15 * m).map(|i| ((i * 7) % 11) as f32 - 5.0).collect();
+        let b: Vec<f32> = (0..21 * n).map(|i| ((i * 5) % 13) as f32 - 6.0).collect();
+        let rows: Vec<f32> = (0..m).map(|i| i as f32).collect();
+        for (start, first) in [(Start::Zero, 0.0), (Start::C, 1.0), (Start::Rows(&rows), 0.0)] {
+            let mut c = vec![1f32; m * n];
+            kernel.tile(sum, (m, columns), &a, &b, start, &mut c, n);
+            for i in 0..m {
+                for j in 0..n {
+                    let exact: f32 = (0..3)
+                        .flat_map(|r| (0..5).map(move |q| (r, q)))
+                        .map(|(r, q)| a[r * 5 * m + q * m + i] * b[r * 7 * n + q * n + j])
+                        .sum();
+                    let begun = if matches!(start, Start::Rows(_)) { rows[i] } else { first };
+                    let expected = if j < columns { begun + exact } else { 1.0 };
+                    assert_eq!(c[i * n + j], expected, "{kernel:?} {m} x {columns} at {i}, {j}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_cover_the_rows_once() {
+        let kernel = Kernel::get();
+        for rows in 1..200 {
+            let mut next = 0;
+            for (top, m) in kernel.blocks(rows) {
+                assert_eq!(top, next);
+                assert!(m >= 1 && m <= kernel.most);
+                next += m;
+            }
+            assert_eq!(next, rows);
         }
     }
 }

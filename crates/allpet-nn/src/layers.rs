@@ -1,6 +1,6 @@
 //! Layers with parameters: thin holders around the operators, built from [`Params`].
 
-use crate::{Error, Init, Params, Result, Window, attention, conv2d, group_norm, linear};
+use crate::{Error, Init, Params, Result, Window, add, attention, conv2d, group_norm, linear};
 use candle_core::Tensor;
 
 /// A convolution with bias.
@@ -154,9 +154,7 @@ impl GroupNorm {
 
     /// `[B, C, H, W]` → the same shape.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let size = (x.dim(0)?, self.scale.dim(0)?);
-        let (scale, shift) = (self.scale.broadcast_as(size)?, self.shift.broadcast_as(size)?);
-        Ok(group_norm(x, &scale, &shift, self.groups, self.silu)?)
+        Ok(group_norm(x, &self.scale, &self.shift, self.groups, self.silu)?)
     }
 
     /// With feature-wise modulation `film [B, 2C]` (Perez et al. 2018): scale·(1 + first half), shift + second half.
@@ -199,7 +197,7 @@ impl AttentionBlock {
     /// `[B, C, H, W]` → the same shape.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let mixed = attention(&self.qkv.forward(&self.norm.forward(x)?)?, self.heads)?;
-        Ok((x + self.out.forward(&mixed)?)?)
+        Ok(add(x, &self.out.forward(&mixed)?)?)
     }
 }
 
@@ -274,8 +272,8 @@ impl ResidualBlock {
         };
         let branch = self.conv_out.forward(&hidden)?;
         match &self.skip {
-            Some(skip) => Ok((skip.forward(x)? + branch)?),
-            None => Ok((x + branch)?),
+            Some(skip) => Ok(add(&skip.forward(x)?, &branch)?),
+            None => Ok(add(x, &branch)?),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The linear layer `y = x·Wᵀ + b`, each row computed alone: the batch never enters a sum or the choice of a kernel.
 
 use crate::cpu::floats;
-use crate::lanes::{Kernel, Sum};
+use crate::lanes::{Kernel, Start, Sum};
+use crate::tape::apply3;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 /// `x [B, in]`, `weight [out, in]`, `bias [out]` → `[B, out]`.
@@ -10,8 +11,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 /// Shapes that do not fit; the message names them.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() {
-        x.contiguous()?
-            .apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear)
+        apply3(&x.contiguous()?, &weight.contiguous()?, &bias.contiguous()?, Linear)
     } else {
         x.matmul(&weight.t()?)?.broadcast_add(bias)
     }
@@ -54,34 +54,33 @@ impl CustomOp3 for Linear {
             floats("linear", b, lb)?,
         );
         let kernel = Kernel::get();
-        let (m, n) = (kernel.m, kernel.n);
+        let n = kernel.n();
         let mut out = vec![0f32; batch * outputs];
-        let (mut rows, mut panel, mut tile) =
-            (vec![0f32; depth * m], vec![0f32; depth * n], vec![0f32; m * n]);
-        let sum = Sum {
-            rows: 1,
-            cols: depth,
-            a_row: 0,
-            a_col: m,
-            b_row: 0,
-            b_col: n,
-        };
+        let (mut rows, mut panel, mut tile) = (
+            vec![0f32; depth * kernel.most],
+            vec![0f32; depth * n],
+            vec![0f32; kernel.most * n],
+        );
         for first in (0..batch).step_by(n) {
             let samples = n.min(batch - first);
             panel.fill(0.0);
             for (j, row) in x.chunks_exact(depth).skip(first).take(samples).enumerate() {
                 row.iter().enumerate().for_each(|(k, v)| panel[k * n + j] = *v);
             }
-            for top in (0..outputs).step_by(m) {
-                let count = m.min(outputs - top);
-                let mut start = vec![0f32; m];
-                start[..count].copy_from_slice(&b[top..top + count]);
-                rows.fill(0.0);
-                for (i, row) in w.chunks_exact(depth).skip(top).take(count).enumerate() {
+            for (top, m) in kernel.blocks(outputs) {
+                for (i, row) in w.chunks_exact(depth).skip(top).take(m).enumerate() {
                     row.iter().enumerate().for_each(|(k, v)| rows[k * m + i] = *v);
                 }
-                kernel.tile(sum, &rows, &panel, &start, &mut tile, n, (m, n), false);
-                for i in 0..count {
+                let sum = Sum {
+                    rows: 1,
+                    cols: depth,
+                    a_row: 0,
+                    a_col: m,
+                    b_row: 0,
+                    b_col: n,
+                };
+                kernel.tile(sum, (m, n), &rows, &panel, Start::Rows(&b[top..]), &mut tile, n);
+                for i in 0..m {
                     for j in 0..samples {
                         out[(first + j) * outputs + top + i] = tile[i * n + j];
                     }

@@ -6,12 +6,13 @@
 use crate::cpu::floats;
 use crate::elementwise::{lane_sum, sigmoid};
 use crate::lanes::vectorised;
+use crate::tape::apply3;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 const EPSILON: f64 = 1e-5;
 
-/// `x [B, C, H, W]`, `scale` and `shift` `[B, C]` → the normalised, scaled, shifted and (with `silu`) activated tensor.
+/// `x [B, C, H, W]`, `scale` and `shift` both `[C]` or both `[B, C]` → the normalised, scaled, shifted and (with `silu`) activated tensor.
 ///
 /// # Errors
 /// Groups that do not divide the channels, or shapes that do not fit; the message names both.
@@ -21,11 +22,8 @@ pub fn group_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, groups: usize, sil
         bail!("group norm: {groups} groups do not divide {c} channels");
     }
     if x.device().is_cpu() {
-        return x.contiguous()?.apply_op3(
-            &scale.contiguous()?,
-            &shift.contiguous()?,
-            GroupNorm { groups, silu },
-        );
+        let (scale, shift) = (scale.contiguous()?, shift.contiguous()?);
+        return apply3(&x.contiguous()?, &scale, &shift, GroupNorm { groups, silu });
     }
     let flat = x.reshape((b, groups, ()))?;
     let centred = flat.broadcast_sub(&flat.mean_keepdim(D::Minus1)?)?;
@@ -34,8 +32,8 @@ pub fn group_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, groups: usize, sil
         .broadcast_div(&(variance + EPSILON)?.sqrt()?)?
         .reshape((b, c, h, w))?;
     let y = hat
-        .broadcast_mul(&scale.reshape((b, c, 1, 1))?)?
-        .broadcast_add(&shift.reshape((b, c, 1, 1))?)?;
+        .broadcast_mul(&scale.reshape(((), c, 1, 1))?)?
+        .broadcast_add(&shift.reshape(((), c, 1, 1))?)?;
     if silu { y.silu() } else { Ok(y) }
 }
 
@@ -45,7 +43,10 @@ struct GroupNorm {
 }
 
 struct Sizes {
+    batch: usize,
     channels: usize,
+    /// Whether every sample has its own scale and shift.
+    own: bool,
     per_group: usize,
     pixels: usize,
 }
@@ -55,14 +56,31 @@ impl GroupNorm {
         let &[b, c, h, w] = x else {
             bail!("group norm: input {x:?}; expected [B, C, H, W]")
         };
-        if scale != [b, c] || shift != [b, c] {
-            bail!("group norm: scale {scale:?} and shift {shift:?}; expected [{b}, {c}] for input {x:?}");
+        let own = scale == [b, c];
+        if scale != shift || !(own || scale == [c]) {
+            bail!(
+                "group norm: scale {scale:?} and shift {shift:?}; expected both [{c}] or both [{b}, {c}] for input {x:?}"
+            );
         }
         Ok(Sizes {
+            batch: b,
             channels: c,
+            own,
             per_group: c / self.groups,
             pixels: h * w,
         })
+    }
+}
+
+impl Sizes {
+    /// Where the scales of a group of a sample begin.
+    fn first(&self, index: usize, groups: usize) -> usize {
+        let (sample, channel) = (index / groups, index % groups * self.per_group);
+        if self.own {
+            sample * self.channels + channel
+        } else {
+            channel
+        }
     }
 }
 
@@ -101,7 +119,7 @@ impl CustomOp3 for GroupNorm {
             .zip(x.par_chunks(group))
             .enumerate()
             .for_each(|(index, (out, x))| {
-                let first = index / self.groups * s.channels + index % self.groups * s.per_group;
+                let first = s.first(index, self.groups);
                 let affine = &scale[first..][..s.per_group];
                 let offset = &shift[first..][..s.per_group];
                 vectorised(
@@ -151,8 +169,11 @@ impl CustomOp3 for GroupNorm {
             .apply_op3_no_bwd(&both, &grad.contiguous()?, &op)?;
         let image = b * c * h * w;
         let dx = all.narrow(0, 0, image)?.reshape((b, c, h, w))?;
-        let dscale = all.narrow(0, image, b * c)?.reshape((b, c))?;
-        let dshift = all.narrow(0, image + b * c, b * c)?.reshape((b, c))?;
+        let small = |at: usize| -> Result<Tensor> {
+            let each = all.narrow(0, at, b * c)?.reshape((b, c))?;
+            if scale.dims().len() == 1 { each.sum(0) } else { Ok(each) }
+        };
+        let (dscale, dshift) = (small(image)?, small(image + b * c)?);
         Ok((Some(dx), Some(dscale), Some(dshift)))
     }
 }
@@ -179,16 +200,17 @@ impl CustomOp3 for GroupNormGradient {
         let (x, grad) = (floats("group norm", x, lx)?, floats("group norm", grad, lg)?);
         let (scale, shift) = floats("group norm", both, lb)?.split_at(half.iter().product());
         let group = s.per_group * s.pixels;
-        let mut out = vec![0f32; x.len() + 2 * scale.len()];
+        let per_sample = s.batch * s.channels;
+        let mut out = vec![0f32; x.len() + 2 * per_sample];
         let (dx, small) = out.split_at_mut(x.len());
-        let (dscale, dshift) = small.split_at_mut(scale.len());
+        let (dscale, dshift) = small.split_at_mut(per_sample);
         dx.par_chunks_mut(group)
             .zip(dscale.par_chunks_mut(s.per_group))
             .zip(dshift.par_chunks_mut(s.per_group))
             .zip(x.par_chunks(group).zip(grad.par_chunks(group)))
             .enumerate()
             .for_each(|(index, (((dx, dscale), dshift), (x, grad)))| {
-                let first = index / self.0.groups * s.channels + index % self.0.groups * s.per_group;
+                let first = s.first(index, self.0.groups);
                 let (affine, offset) = (&scale[first..][..s.per_group], &shift[first..][..s.per_group]);
                 vectorised(
                     #[inline(always)]

@@ -1,13 +1,14 @@
 //! Changes of resolution and channel joins with right gradients: nearest ×2 upsampling, space-to-depth, concatenation.
 
 use crate::cpu::floats;
+use crate::tape::{apply1, apply2};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// Repeats every pixel 2×2: `[B, C, H, W]` → `[B, C, 2H, 2W]`; its gradient sums the four.
 pub fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() {
-        return x.contiguous()?.apply_op1(Upsample);
+        return apply1(&x.contiguous()?, Upsample);
     }
     let (b, c, h, w) = x.dims4()?;
     x.reshape((b, c, h, 1, w, 1))?
@@ -48,7 +49,7 @@ pub fn depth_to_space(x: &Tensor, f: usize) -> Result<Tensor> {
 /// Joins two tensors on the channel axis; both must agree in every other axis.
 pub fn concat_channels(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() {
-        x.contiguous()?.apply_op2(&y.contiguous()?, Concat)
+        apply2(&x.contiguous()?, &y.contiguous()?, Concat)
     } else {
         Tensor::cat(&[x, y], 1)
     }

@@ -11,6 +11,8 @@ pub struct TrainConfig {
     pub steps: usize,
     /// Samples in a batch.
     pub batch: usize,
+    /// Batches whose gradients are added up before a step is taken: as one large batch, in the memory of a small one.
+    pub accumulate: usize,
     /// Base learning rate.
     pub rate: f64,
     /// How the rate goes after the warm-up.
@@ -38,6 +40,7 @@ impl Default for TrainConfig {
         Self {
             steps: 10_000,
             batch: 8,
+            accumulate: 1,
             rate: 2e-4,
             schedule: RateSchedule::default(),
             warmup: 200,
@@ -76,6 +79,7 @@ impl TrainConfig {
         for (name, value) in [
             ("steps", self.steps),
             ("batch", self.batch),
+            ("accumulate", self.accumulate),
             ("log_every", self.log_every),
         ] {
             if value == 0 {
@@ -128,6 +132,7 @@ impl TrainConfig {
         serde_json::json!({
             "steps": self.steps,
             "batch": self.batch,
+            "accumulate": self.accumulate,
             "rate": self.rate,
             "schedule": self.schedule,
             "warmup": self.warmup,

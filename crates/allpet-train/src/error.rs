@@ -67,6 +67,12 @@ pub enum Error {
         /// The step, counted from 0.
         step: u64,
     },
+    /// A step was given fewer batches than it adds up.
+    #[error("the batches ended at step {step}; expected one for every gradient that is added up")]
+    NoBatch {
+        /// The step, counted from 0.
+        step: u64,
+    },
     /// A tensor of another shape or type.
     #[error("{what} is {got}; expected {expected}")]
     Tensor {

@@ -9,10 +9,10 @@ use candle_core::Tensor;
 /// resumed run sees the batches it would have seen. Batches are drawn on a thread of their own, in step order,
 /// while the step before is computed.
 pub trait Source: Send + Sync {
-    /// What one step is given.
+    /// What one gradient is computed from.
     type Batch: Send;
 
-    /// The batch of a step, counted from 0.
+    /// The batch of a step, counted from 0; of a part of a step where gradients are added up (`accumulate`).
     ///
     /// # Errors
     /// Whatever went wrong; the run stops and reports it with the step.
@@ -21,7 +21,7 @@ pub trait Source: Send + Sync {
 
 /// What is minimised. The model's layers are inside, made from the [`allpet_nn::Params`] that are trained.
 pub trait Objective {
-    /// What one step is given.
+    /// What one gradient is computed from.
     type Batch;
 
     /// The loss of a batch. Noise is drawn from streams keyed by `step` (counted from 0), never from a hidden state.

@@ -1,12 +1,9 @@
 //! The executor: it owns the loop.
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::{
-    AdamW, Error, Identity, Objective, Observer, Result, Source, StepInfo, TrainConfig, Update, clip_factor,
-    ema_decay, global_norm,
-};
+use crate::{Error, Identity, Learner, Objective, Observer, Result, Source, StepInfo, TrainConfig};
 use allpet_nn::Params;
-use candle_core::{DType, Tensor, backprop::GradStore};
+use candle_core::Tensor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,6 +65,7 @@ impl Trainer<'_> {
         self.config.validate()?;
         let mut run = Run::start(self)?;
         let (start, steps) = (run.step, self.config.steps as u64);
+        let accumulate = self.config.accumulate as u64;
         for observer in &mut *observers {
             observer
                 .on_start(start, steps)
@@ -77,14 +75,14 @@ impl Trainer<'_> {
             run.save(observers)?;
         }
         if start >= steps {
-            return Ok(Outcome::Finished { ema: run.adamw.ema() });
+            return Ok(Outcome::Finished { ema: run.learner.adamw().ema() });
         }
         // One batch waits while the next is drawn; the channel keeps the order.
         let (sender, receiver) = sync_channel(1);
         std::thread::scope(|scope| {
             scope.spawn(move || {
-                for step in start..steps {
-                    let batch = source.batch(step);
+                for number in start * accumulate..steps * accumulate {
+                    let (batch, step) = (source.batch(number), number / accumulate);
                     let failed = batch.is_err();
                     if sender
                         .send(batch.map_err(|source| Error::Source { step, source }))
@@ -105,7 +103,7 @@ impl Trainer<'_> {
 struct Run<'a> {
     trainer: &'a Trainer<'a>,
     identity: Identity,
-    adamw: AdamW,
+    learner: Learner,
     step: u64,
     is_new: bool,
     path: PathBuf,
@@ -124,7 +122,7 @@ impl<'a> Run<'a> {
         }
         let mut identity = trainer.identity.clone();
         identity.config = serde_json::json!({ "model": identity.config, "train": trainer.config.decisive() });
-        let mut adamw = AdamW::new(trainer.config.adamw(), &trainer.params.named())?;
+        let mut learner = Learner::new(trainer.config, trainer.params)?;
         let found = checkpoint::find(folder);
         let mut step = 0;
         if let Some(path) = &found {
@@ -133,14 +131,16 @@ impl<'a> Run<'a> {
             }
             let checkpoint = checkpoint::load(path, trainer.params.device())?;
             checkpoint.identity.check(&identity, path)?;
-            adamw.restore(&checkpoint.m, &checkpoint.v, &checkpoint.ema)?;
+            learner
+                .adamw_mut()
+                .restore(&checkpoint.m, &checkpoint.v, &checkpoint.ema)?;
             trainer.params.load(&checkpoint.model)?;
             step = checkpoint.step;
         }
         Ok(Self {
             trainer,
             identity,
-            adamw,
+            learner,
             step,
             is_new: found.is_none(),
             path: folder.join(checkpoint::FILE),
@@ -165,35 +165,27 @@ impl<'a> Run<'a> {
                 return self.interrupted(observers);
             }
             let step = self.step;
-            let loss = objective
-                .loss(&batch?, step)
-                .map_err(|source| Error::Objective { step, source })?;
-            let value = scalar(&loss.total, step)?;
-            let (gradients, grad_norm) = self.gradients(loss.total.backward()?)?;
-            let rate = config.rate_at(step);
-            let gradient_factor = clip_factor(grad_norm, config.clip_norm);
-            let update = Update {
+            let taken = self.learner.step(
+                config,
+                objective,
+                std::iter::once(batch).chain(batches.iter()),
                 step,
-                rate,
-                gradient_factor,
-                ema_decay: ema_decay(config.ema, step),
-            };
-            self.adamw.update(&gradients, &update)?;
+            )?;
             self.step += 1;
 
             let now = Instant::now();
-            let taken = now
+            let lasted = now
                 .duration_since(std::mem::replace(&mut last_step, now))
                 .as_secs_f64();
             let info = StepInfo {
                 step,
                 steps,
-                loss: value,
-                parts: &loss.parts,
-                rate,
-                grad_norm,
+                loss: taken.loss,
+                parts: &taken.parts,
+                rate: taken.rate,
+                grad_norm: taken.grad_norm,
                 seconds: now.duration_since(began).as_secs_f64(),
-                samples_per_second: config.batch as f64 / taken.max(1e-9),
+                samples_per_second: (config.batch * config.accumulate) as f64 / lasted.max(1e-9),
                 log: step.is_multiple_of(config.log_every as u64) || self.step == steps,
             };
             // Every observer sees every step, also the one at which another stops.
@@ -204,7 +196,7 @@ impl<'a> Run<'a> {
             if self.step == steps {
                 self.save(observers)?;
                 return Ok(Outcome::Finished {
-                    ema: self.adamw.ema(),
+                    ema: self.learner.adamw().ema(),
                 });
             }
             if stops {
@@ -220,36 +212,11 @@ impl<'a> Run<'a> {
         self.interrupted(observers)
     }
 
-    /// The gradient of every parameter that has one, and their norm.
-    fn gradients(&self, mut store: GradStore) -> Result<(BTreeMap<String, Tensor>, f64)> {
-        let mut gradients = BTreeMap::new();
-        for (name, var) in self.adamw.params() {
-            if let Some(gradient) = store.remove(var) {
-                gradients.insert(name.to_owned(), gradient.detach().contiguous()?);
-            }
-        }
-        if gradients.is_empty() {
-            return Err(Error::NoGradient {
-                parameters: self.adamw.params().count(),
-                step: self.step,
-            });
-        }
-        let norm = global_norm(gradients.values())?;
-        if !norm.is_finite() {
-            return Err(Error::NotFinite {
-                what: "the gradient norm",
-                value: norm,
-                step: self.step,
-            });
-        }
-        Ok((gradients, norm))
-    }
-
     fn interrupted(&self, observers: &mut [&mut dyn Observer]) -> Result<Outcome> {
         self.save(observers)?;
         Ok(Outcome::Interrupted {
             step: self.step,
-            ema: self.adamw.ema(),
+            ema: self.learner.adamw().ema(),
         })
     }
 
@@ -258,13 +225,14 @@ impl<'a> Run<'a> {
             step: self.step,
             identity: self.identity.clone(),
             model: self
-                .adamw
+                .learner
+                .adamw()
                 .params()
                 .map(|(name, var)| (name.to_owned(), var.as_detached_tensor()))
                 .collect(),
-            m: self.adamw.first_moments(),
-            v: self.adamw.second_moments(),
-            ema: self.adamw.ema(),
+            m: self.learner.adamw().first_moments(),
+            v: self.learner.adamw().second_moments(),
+            ema: self.learner.adamw().ema(),
         };
         checkpoint::save(self.trainer.folder, &state)?;
         for observer in observers {
@@ -276,27 +244,4 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
-}
-
-fn scalar(loss: &Tensor, step: u64) -> Result<f64> {
-    if loss.elem_count() != 1 {
-        return Err(Error::Tensor {
-            what: "the loss".into(),
-            expected: "one number".into(),
-            got: format!("of shape {:?}", loss.dims()),
-        });
-    }
-    let value = loss
-        .detach()
-        .to_dtype(DType::F64)?
-        .flatten_all()?
-        .to_vec1::<f64>()?[0];
-    if !value.is_finite() {
-        return Err(Error::NotFinite {
-            what: "the loss",
-            value,
-            step,
-        });
-    }
-    Ok(value)
 }

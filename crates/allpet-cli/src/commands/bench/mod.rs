@@ -1,5 +1,7 @@
 //! `allpet bench`: how fast this machine is, in simple medians.
 
+mod networks;
+
 use crate::fault::{Fault, Result, given};
 use crate::options::{self, fits_in_memory};
 use crate::report::Report;
@@ -20,7 +22,7 @@ const MOST_RUNS: usize = 50;
 /// Batches of masks in a run.
 const BATCHES: u64 = 8;
 
-/// Time the projector or the masks on this machine
+/// Time the projector, the masks or the networks on this machine
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What is timed
@@ -38,6 +40,9 @@ pub(crate) struct Args {
     /// Images, or masks, at once
     #[arg(long, default_value_t = 16)]
     batch: usize,
+    /// For nn: the peak memory of this training step, instead of times
+    #[arg(long, value_name = "CASE", value_parser = networks::STEPS)]
+    peak: Option<String>,
     #[command(flatten)]
     device: options::Device,
 }
@@ -48,14 +53,21 @@ enum What {
     Projector,
     /// Masks of one block of an eighth of the side (a batch of them)
     Masks,
+    /// Operators, whole training steps and a sampling step of the `small` networks, at fixed shapes
+    Nn,
 }
 
 impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
         let device = match self.what {
             What::Projector => self.device.open()?,
-            What::Masks => self.device.cpu()?,
+            What::Masks | What::Nn => self.device.cpu()?,
         };
+        match self.what {
+            What::Nn => return self.networks(),
+            _ if self.peak.is_some() => return given("--peak belongs to nn"),
+            _ => {}
+        }
         if self.batch == 0 {
             return given("--batch is 0; expected at least 1");
         }
@@ -66,7 +78,7 @@ impl Args {
         let parts = match self.what {
             What::Projector if device.is_cpu() => self.projector(grid, geometry)?,
             What::Projector => self.projector_on(&device, grid, geometry)?,
-            What::Masks => self.masks(geometry)?,
+            _ => self.masks(geometry)?,
         };
         let mut json = json!({
             "size": self.size,
@@ -93,6 +105,27 @@ impl Args {
             json[name] = timing.json();
         }
         Ok(Report::new(json, lines.join("\n")))
+    }
+
+    fn networks(&self) -> Result<Report> {
+        if let Some(case) = &self.peak {
+            let mib = networks::peak(case)?;
+            let text = format!("{case}: {mib:.0} MiB at the height of three steps, beyond what was there before");
+            return Ok(Report::new(json!({ "case": case, "peak_mib": mib }), text));
+        }
+        let cases = networks::cases()?;
+        let line = |case: &Value| {
+            let parts = ["forward", "train", "step"].into_iter().filter_map(|part| {
+                let ms = case[format!("{part}_ms")].as_f64()?;
+                Some(format!("{part} {ms:.2} ms"))
+            });
+            let shape = case["shape"].to_string();
+            let name = case["case"].as_str().unwrap_or_default();
+            format!("{name} {shape}: {}", parts.collect::<Vec<_>>().join(", "))
+        };
+        let text: Vec<String> = cases.iter().map(line).collect();
+        let json = json!({ "threads": rayon::current_num_threads(), "device": self.device.name(), "cases": cases });
+        Ok(Report::new(json, text.join("\n")))
     }
 
     fn projector(&self, grid: ImageGrid, geometry: ParallelGeometry) -> Result<Vec<(&'static str, Timing)>> {

@@ -1,0 +1,276 @@
+//! Operators of the networks, whole training steps of the `small` preset and one sampling step: the cases of
+//! `benches/peers/networks.py`, which times PyTorch beside them.
+
+use super::Timing;
+use crate::fault::{Fault, Result};
+use allpet::autoencoder::{Autoencoder, AutoencoderConfig, AutoencoderObjective, CAllBatch, Intensity};
+use allpet::candle::{self, Device, Tensor, Var};
+use allpet::core::{Prompt, fill_normal, stream};
+use allpet::diffusion::Conditioning;
+use allpet::foundation::{DenoiserConfig, UNet};
+use allpet::nn::{self, Params, Window, record, without_gradients};
+use allpet::train::{AdamW, BoxError, Learner, Loss, Objective, TrainConfig, Update, clip_factor, global_norm};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Samples of the whole steps.
+const BATCH: usize = 16;
+/// Side of the latents of the `small` preset, and its channels.
+const LATENT: (usize, usize) = (32, 16);
+
+/// Nothing here is the user's fault.
+fn other(e: impl std::fmt::Display) -> Fault {
+    Fault::Other(e.to_string())
+}
+
+fn draw(name: &str, shape: &[usize]) -> Result<Tensor> {
+    let mut values = vec![0f32; shape.iter().product()];
+    fill_normal(&mut stream(0, name, 0), &mut values);
+    Tensor::from_vec(values, shape, &Device::Cpu).map_err(other)
+}
+
+fn uniform(name: &str, shape: &[usize]) -> Result<Tensor> {
+    // Only its range matters here: 0 to 1, as masks and intensities have.
+    draw(name, shape)?.tanh().and_then(|t| t.affine(0.5, 0.5)).map_err(other)
+}
+
+fn var(name: &str, shape: &[usize]) -> Result<Var> {
+    Var::from_tensor(&draw(name, shape)?).map_err(other)
+}
+
+/// An operator on its inputs and parameters.
+type Operator = Box<dyn Fn(&[Tensor]) -> candle::Result<Tensor>>;
+
+struct Case {
+    name: &'static str,
+    shape: Vec<usize>,
+    inputs: Vec<Var>,
+    operator: Operator,
+}
+
+impl Case {
+    fn new(
+        name: &'static str,
+        shapes: &[&[usize]],
+        operator: impl Fn(&[Tensor]) -> candle::Result<Tensor> + 'static,
+    ) -> Result<Self> {
+        let inputs = shapes.iter().enumerate().map(|(i, s)| var(&format!("{name}{i}"), s));
+        Ok(Self {
+            name,
+            shape: shapes[0].to_vec(),
+            inputs: inputs.collect::<Result<_>>()?,
+            operator: Box::new(operator),
+        })
+    }
+
+    fn conv(
+        name: &'static str,
+        x: [usize; 4],
+        (outputs, kernel): (usize, usize),
+        window: Window,
+        groups: usize,
+    ) -> Result<Self> {
+        let weight = [outputs, x[1] / groups, kernel, kernel];
+        Self::new(name, &[&x, &weight, &[outputs]], move |t| {
+            nn::grouped_conv2d(&t[0], &t[1], &t[2], window, groups)
+        })
+    }
+
+    /// Median milliseconds of the operator alone, and with the gradients of everything it takes.
+    fn time(&self) -> Result<Value> {
+        let plain: Vec<Tensor> = self.inputs.iter().map(|v| v.as_detached_tensor()).collect();
+        let forward = Timing::of(|| {
+            without_gradients(|| (self.operator)(&plain)).map_err(other)?;
+            Ok(())
+        })?;
+        let tracked: Vec<Tensor> = self.inputs.iter().map(|v| v.as_tensor().clone()).collect();
+        let train = Timing::of(|| {
+            let (y, tape) = record(|| (self.operator)(&tracked));
+            let loss = y.and_then(|y| y.sqr()?.sum_all()).map_err(other)?;
+            tape.backward(&loss).map_err(other)?;
+            Ok(())
+        })?;
+        Ok(json!({
+            "case": self.name,
+            "shape": self.shape,
+            "forward_ms": forward.median_ms,
+            "train_ms": train.median_ms,
+        }))
+    }
+}
+
+fn operators() -> Result<Vec<Case>> {
+    let same = Window::same(3);
+    let halve = Window { stride: 2, padding: 1 };
+    let mut cases = Vec::new();
+    for x in [[4, 64, 64, 64], [4, 128, 32, 32], [4, 32, 128, 128], [16, 64, 32, 32]] {
+        cases.push(Case::conv("conv3x3", x, (x[1], 3), same, 1)?);
+    }
+    cases.push(Case::conv("conv3x3_stride2", [4, 64, 64, 64], (64, 3), halve, 1)?);
+    cases.push(Case::conv("conv1x1", [4, 128, 32, 32], (128, 1), Window::same(1), 1)?);
+    cases.push(Case::conv("depthwise3x3", [4, 64, 64, 64], (64, 3), same, 64)?);
+    for x in [[4, 64, 64, 64], [4, 32, 128, 128]] {
+        cases.push(Case::new("groupnorm_silu", &[&x, &[x[1]], &[x[1]]], |t| {
+            nn::group_norm(&t[0], &t[1], &t[2], 8, true)
+        })?);
+    }
+    cases.push(Case::new("upsample_nearest2", &[&[4, 64, 32, 32]], |t| nn::upsample_nearest(&t[0]))?);
+    Ok(cases)
+}
+
+/// AdamW, clipping and moving average on five million parameters.
+fn optimiser() -> Result<Value> {
+    let vars: BTreeMap<String, Var> = (0..5)
+        .map(|i| Ok((format!("p{i}"), var(&format!("p{i}"), &[1_000_000])?)))
+        .collect::<Result<_>>()?;
+    let gradients: BTreeMap<String, Tensor> = vars
+        .keys()
+        .map(|name| Ok((name.clone(), draw(&format!("g{name}"), &[1_000_000])?)))
+        .collect::<Result<_>>()?;
+    let mut adamw = AdamW::new(TrainConfig::default().adamw(), &vars).map_err(other)?;
+    let mut step = 0;
+    let timing = Timing::of(|| {
+        let norm = global_norm(gradients.values()).map_err(other)?;
+        let update = Update {
+            step,
+            rate: 1e-4,
+            gradient_factor: clip_factor(norm, Some(1.0)),
+            ema_decay: 0.99,
+        };
+        step += 1;
+        adamw.update(&gradients, &update).map_err(other)
+    })?;
+    Ok(json!({ "case": "adamw_clip_ema", "shape": [5_000_000], "step_ms": timing.median_ms }))
+}
+
+/// The denoiser against a fixed target.
+struct Denoising {
+    network: UNet,
+    x: Tensor,
+    times: Tensor,
+    conditioning: Conditioning,
+    target: Tensor,
+}
+
+impl Denoising {
+    fn new() -> Result<(Self, Params)> {
+        let (side, channels) = LATENT;
+        let config = DenoiserConfig::small();
+        let params = Params::new(0, &Device::Cpu);
+        let this = Self {
+            network: UNet::new(&params, &config, channels).map_err(other)?,
+            x: draw("x", &[BATCH, channels, side, side])?,
+            times: (uniform("t", &[BATCH])? * 1000.0).map_err(other)?,
+            conditioning: Conditioning {
+                embedding: Some(draw("prompt", &[BATCH, config.embedding])?),
+                spatial: Some(uniform("mask", &[BATCH, 1, side, side])?),
+                ..Conditioning::default()
+            },
+            target: draw("target", &[BATCH, channels, side, side])?,
+        };
+        Ok((this, params))
+    }
+
+    fn predict(&self) -> std::result::Result<Tensor, BoxError> {
+        Ok(self.network.forward(&self.x, &self.times, &self.conditioning)?)
+    }
+}
+
+impl Objective for Denoising {
+    type Batch = ();
+
+    fn loss(&self, (): &(), _: u64) -> std::result::Result<Loss, BoxError> {
+        Ok((self.predict()? - &self.target)?.sqr()?.mean_all()?.into())
+    }
+}
+
+fn autoencoding() -> Result<(AutoencoderObjective, CAllBatch, Params)> {
+    let params = Params::new(0, &Device::Cpu);
+    let side = 4 * LATENT.0;
+    let objective = AutoencoderObjective {
+        model: Autoencoder::new(&params, &AutoencoderConfig::small()).map_err(other)?,
+        intensity: Intensity::default(),
+        seed: 0,
+    };
+    let batch = CAllBatch {
+        c_all: uniform("c_all", &[BATCH, 3, side, side])?,
+        mask: uniform("mask", &[BATCH, 1, side, side])?,
+        prompts: vec![Prompt::default(); BATCH],
+    };
+    Ok((objective, batch, params))
+}
+
+/// The training steps by name, each ready to be taken over and over.
+fn training_step(case: &str) -> Result<(Vec<usize>, Box<dyn FnMut() -> Result<()>>)> {
+    let config = TrainConfig {
+        steps: 1_000_000,
+        ..TrainConfig::default()
+    };
+    let mut step = 0;
+    let mut next = move || {
+        step += 1;
+        step - 1
+    };
+    match case {
+        "denoiser_training_step" => {
+            let (objective, params) = Denoising::new()?;
+            let mut learner = Learner::new(&config, &params).map_err(other)?;
+            let shape = objective.x.dims().to_vec();
+            let take = move || {
+                let taken = learner.step(&config, &objective, [Ok(())], next());
+                taken.map(drop).map_err(other)
+            };
+            Ok((shape, Box::new(take)))
+        }
+        _ => {
+            let (objective, batch, params) = autoencoding()?;
+            let mut learner = Learner::new(&config, &params).map_err(other)?;
+            let shape = batch.c_all.dims().to_vec();
+            let take = move || {
+                let taken = learner.step(&config, &objective, [Ok(batch.clone())], next());
+                taken.map(drop).map_err(other)
+            };
+            Ok((shape, Box::new(take)))
+        }
+    }
+}
+
+/// Names of the whole training steps.
+pub(super) const STEPS: [&str; 2] = ["denoiser_training_step", "autoencoder_training_step"];
+
+/// Every case, as JSON objects.
+pub(super) fn cases() -> Result<Vec<Value>> {
+    let mut found = Vec::new();
+    for case in operators()? {
+        found.push(case.time()?);
+    }
+    found.push(optimiser()?);
+    let (objective, _params) = Denoising::new()?;
+    let sampling = Timing::of(|| {
+        without_gradients(|| objective.predict()).map_err(other)?;
+        Ok(())
+    })?;
+    found.push(json!({ "case": "sampling_step", "shape": objective.x.dims(), "step_ms": sampling.median_ms }));
+    for case in STEPS {
+        let (shape, mut take) = training_step(case)?;
+        found.push(json!({ "case": case, "shape": shape, "step_ms": Timing::of(&mut take)?.median_ms }));
+    }
+    Ok(found)
+}
+
+/// Resident memory at its height during three steps, beyond what was resident before them, in MiB (Linux).
+pub(super) fn peak(case: &str) -> Result<f64> {
+    let read = |key: &str| -> Result<f64> {
+        let status = std::fs::read_to_string("/proc/self/status").ok();
+        let line = status.as_deref().and_then(|s| s.lines().find(|l| l.starts_with(key)));
+        let kib = line.and_then(|l| l.split_whitespace().nth(1)?.parse::<f64>().ok());
+        kib.map(|k| k / 1024.0)
+            .ok_or_else(|| Fault::Other("this system does not tell a program's peak memory; Linux does".into()))
+    };
+    let (_, mut take) = training_step(case)?;
+    let before = read("VmRSS:")?;
+    for _ in 0..3 {
+        take()?;
+    }
+    Ok(read("VmHWM:")? - before)
+}

@@ -1,0 +1,303 @@
+//! The record of a forward pass from which gradients are computed: reverse-mode differentiation (Linnainmaa 1976)
+//! with memory handed back on the way.
+//!
+//! candle's own backward pass fills a tensor of zeros for every gradient before it adds to it, adds on one thread, and
+//! keeps every activation until its end. While [`record`] runs, the operators of this crate write themselves down here
+//! instead: [`Tape::backward`] walks the record from its end, moves first gradients, adds further ones in place, and lets
+//! go of each activation as soon as it was used. candle's own operators may stand between ours, before and after:
+//! what they did is differentiated by candle. Elsewhere than in host memory, everything is left to candle.
+
+use crate::elementwise::add_into;
+use candle_core::backprop::GradStore;
+use candle_core::op::BackpropOp;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId};
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+/// An operator and what it was applied to.
+enum Applied {
+    One(Box<dyn CustomOp1 + Send + Sync>, [Tensor; 1]),
+    Two(Box<dyn CustomOp2 + Send + Sync>, [Tensor; 2]),
+    Three(Box<dyn CustomOp3 + Send + Sync>, [Tensor; 3]),
+}
+
+struct Node {
+    applied: Applied,
+    result: Tensor,
+}
+
+/// What the operators of this thread do with what they compute.
+enum Mode {
+    /// candle keeps the graph.
+    Graph,
+    /// Operators are written down here.
+    Record(Vec<Node>),
+    /// Nothing is kept.
+    Forget,
+}
+
+thread_local! {
+    static MODE: RefCell<Mode> = const { RefCell::new(Mode::Graph) };
+}
+
+/// Puts the mode that was there before back, also after a panic.
+struct Restore(Option<Mode>);
+
+impl Restore {
+    fn enter(mode: Mode) -> Self {
+        Self(Some(MODE.with(|m| m.replace(mode))))
+    }
+
+    fn leave(mut self) -> Mode {
+        let before = self.0.take().unwrap_or(Mode::Graph);
+        MODE.with(|m| m.replace(before))
+    }
+}
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        if let Some(before) = self.0.take() {
+            MODE.with(|m| m.replace(before));
+        }
+    }
+}
+
+/// The operators that [`record`] saw on this thread, in order.
+#[derive(Default)]
+pub struct Tape(Vec<Node>);
+
+impl std::fmt::Debug for Tape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tape of {} operators", self.0.len())
+    }
+}
+
+/// Runs `forward` and keeps what its operators did, for [`Tape::backward`].
+///
+/// ```
+/// use allpet_nn::{Linear, Params, record};
+/// use candle_core::{Device, Tensor};
+///
+/// let params = Params::new(0, &Device::Cpu);
+/// let layer = Linear::new(&params, 2, 1)?;
+/// let x = Tensor::new(&[[1f32, 2.0]], &Device::Cpu)?;
+/// let (y, tape) = record(|| layer.forward(&x));
+/// let gradients = tape.backward(&y?.sqr()?.sum_all()?)?;
+/// assert!(gradients.get(&params.named()["weight"]).is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn record<R>(forward: impl FnOnce() -> R) -> (R, Tape) {
+    let restore = Restore::enter(Mode::Record(Vec::new()));
+    let result = forward();
+    match restore.leave() {
+        Mode::Record(nodes) => (result, Tape(nodes)),
+        Mode::Graph | Mode::Forget => (result, Tape::default()),
+    }
+}
+
+/// Runs `forward` with nothing kept for gradients: inference, and frozen networks inside a training step.
+pub fn without_gradients<R>(forward: impl FnOnce() -> R) -> R {
+    let restore = Restore::enter(Mode::Forget);
+    let result = forward();
+    drop(restore);
+    result
+}
+
+/// A gradient under way.
+struct Sum {
+    tensor: Tensor,
+    /// Whether nobody else can see its storage, so that it may be added to in place.
+    ours: bool,
+}
+
+impl Tape {
+    /// Gradients of `loss` (one value) with respect to every variable it was computed from.
+    ///
+    /// # Errors
+    /// Whatever an operator's backward pass reports.
+    pub fn backward(self, loss: &Tensor) -> Result<GradStore> {
+        let mut sums = HashMap::new();
+        let mut store = if loss.is_variable() {
+            // One of our operators came last: candle's pass has nothing to do, and would hand back only this.
+            add(&mut sums, loss, loss.ones_like()?, true)?;
+            Tensor::zeros((), loss.dtype(), loss.device())?.backward()?
+        } else {
+            loss.backward()?
+        };
+        take_all(&mut store, &mut sums)?;
+        for Node { applied, result } in self.0.into_iter().rev() {
+            let Some(Sum { tensor: grad, .. }) = sums.remove(&result.id()) else {
+                continue;
+            };
+            match applied {
+                Applied::One(op, [x]) => {
+                    let dx = op.bwd(&x, &result, &grad)?;
+                    drop((result, op));
+                    give(&mut sums, x, dx, &grad)?;
+                }
+                Applied::Two(op, [x, y]) => {
+                    let (dx, dy) = op.bwd(&x, &y, &result, &grad)?;
+                    drop((result, op));
+                    give(&mut sums, x, dx, &grad)?;
+                    give(&mut sums, y, dy, &grad)?;
+                }
+                Applied::Three(op, [x, y, z]) => {
+                    let (dx, dy, dz) = op.bwd(&x, &y, &z, &result, &grad)?;
+                    drop((result, op));
+                    give(&mut sums, x, dx, &grad)?;
+                    give(&mut sums, y, dy, &grad)?;
+                    give(&mut sums, z, dz, &grad)?;
+                }
+            }
+        }
+        for (id, sum) in sums {
+            store.insert_id(id, sum.tensor);
+        }
+        Ok(store)
+    }
+}
+
+/// Moves what candle computed into the sums.
+fn take_all(store: &mut GradStore, sums: &mut HashMap<TensorId, Sum>) -> Result<()> {
+    let ids: Vec<TensorId> = store.get_ids().copied().collect();
+    for id in ids {
+        if let Some(tensor) = store.get_id(id) {
+            add_by_id(sums, id, tensor.clone(), false)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds an operator's gradient to its argument's, or hands it to candle where candle made the argument.
+fn give(sums: &mut HashMap<TensorId, Sum>, arg: Tensor, gradient: Option<Tensor>, came_from: &Tensor) -> Result<()> {
+    let Some(gradient) = gradient.filter(|_| arg.track_op()) else {
+        return Ok(());
+    };
+    if arg.is_variable() {
+        // An operator returns storage of its own, or hands on what it was given, perhaps to several: then nobody may
+        // write to it.
+        let ours = gradient.id() != came_from.id();
+        return add(sums, &arg, gradient, ours);
+    }
+    let mut store = (arg * gradient.detach())?.sum_all()?.backward()?;
+    take_all(&mut store, sums)
+}
+
+fn add(sums: &mut HashMap<TensorId, Sum>, to: &Tensor, gradient: Tensor, ours: bool) -> Result<()> {
+    add_by_id(sums, to.id(), gradient, ours)
+}
+
+fn add_by_id(sums: &mut HashMap<TensorId, Sum>, id: TensorId, gradient: Tensor, ours: bool) -> Result<()> {
+    let sum = match sums.remove(&id) {
+        None => Sum { tensor: gradient, ours },
+        Some(sum) if sum.ours && add_into(&sum.tensor, &gradient)? => sum,
+        Some(sum) if ours && add_into(&gradient, &sum.tensor)? => Sum { tensor: gradient, ours },
+        Some(sum) => Sum {
+            tensor: (sum.tensor + gradient)?.detach(),
+            ours: true,
+        },
+    };
+    sums.insert(id, sum);
+    Ok(())
+}
+
+/// What an operator's application comes to in the present mode.
+enum Plan {
+    Graph,
+    Plain,
+    Record,
+}
+
+fn plan(args: &[&Tensor]) -> Plan {
+    MODE.with(|mode| match &*mode.borrow() {
+        Mode::Graph => Plan::Graph,
+        Mode::Record(_) if args.iter().any(|a| a.track_op()) => match args.iter().all(|a| a.device().is_cpu()) {
+            true => Plan::Record,
+            false => Plan::Graph,
+        },
+        Mode::Record(_) | Mode::Forget => Plan::Plain,
+    })
+}
+
+/// The result as a variable, so that candle's operators on it are tracked down to here and no further.
+fn write_down(computed: (CpuStorage, Shape), applied: Applied) -> Tensor {
+    let (storage, shape) = computed;
+    let result = Tensor::from_storage(Storage::Cpu(storage), shape, BackpropOp::none(), true);
+    MODE.with(|mode| {
+        if let Mode::Record(nodes) = &mut *mode.borrow_mut() {
+            nodes.push(Node {
+                applied,
+                result: result.clone(),
+            });
+        }
+    });
+    result
+}
+
+fn host<'a>(storage: &'a Storage, layout: &'a Layout) -> Result<(&'a CpuStorage, &'a Layout)> {
+    match storage {
+        Storage::Cpu(storage) => Ok((storage, layout)),
+        _ => candle_core::bail!("a recorded operator works in host memory"),
+    }
+}
+
+/// Applies an operator of one argument as the mode asks.
+pub(crate) fn apply1(x: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
+    match plan(&[x]) {
+        Plan::Graph => x.apply_op1(op),
+        Plan::Plain => x.apply_op1_no_bwd(&op),
+        Plan::Record => {
+            let computed = {
+                let (sx, lx) = x.storage_and_layout();
+                let (sx, lx) = host(&sx, lx)?;
+                op.cpu_fwd(sx, lx)?
+            };
+            Ok(write_down(computed, Applied::One(Box::new(op), [x.clone()])))
+        }
+    }
+}
+
+/// Applies an operator of two arguments as the mode asks.
+pub(crate) fn apply2(x: &Tensor, y: &Tensor, op: impl CustomOp2 + Send + Sync + 'static) -> Result<Tensor> {
+    match plan(&[x, y]) {
+        Plan::Graph => x.apply_op2(y, op),
+        Plan::Plain => x.apply_op2_no_bwd(y, &op),
+        Plan::Record => {
+            let computed = {
+                let ((sx, lx), (sy, ly)) = (x.storage_and_layout(), y.storage_and_layout());
+                let ((sx, lx), (sy, ly)) = (host(&sx, lx)?, host(&sy, ly)?);
+                op.cpu_fwd(sx, lx, sy, ly)?
+            };
+            Ok(write_down(
+                computed,
+                Applied::Two(Box::new(op), [x.clone(), y.clone()]),
+            ))
+        }
+    }
+}
+
+/// Applies an operator of three arguments as the mode asks.
+pub(crate) fn apply3(
+    x: &Tensor,
+    y: &Tensor,
+    z: &Tensor,
+    op: impl CustomOp3 + Send + Sync + 'static,
+) -> Result<Tensor> {
+    match plan(&[x, y, z]) {
+        Plan::Graph => x.apply_op3(y, z, op),
+        Plan::Plain => x.apply_op3_no_bwd(y, z, &op),
+        Plan::Record => {
+            let computed = {
+                let (sx, lx) = x.storage_and_layout();
+                let ((sy, ly), (sz, lz)) = (y.storage_and_layout(), z.storage_and_layout());
+                let (sx, lx) = host(&sx, lx)?;
+                let ((sy, ly), (sz, lz)) = (host(&sy, ly)?, host(&sz, lz)?);
+                op.cpu_fwd(sx, lx, sy, ly, sz, lz)?
+            };
+            Ok(write_down(
+                computed,
+                Applied::Three(Box::new(op), [x.clone(), y.clone(), z.clone()]),
+            ))
+        }
+    }
+}
