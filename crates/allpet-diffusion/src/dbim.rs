@@ -27,7 +27,7 @@ enum Order {
 
 /// DBIM of order one with `η` in `[0, 1]`, or of order two without noise; one evaluation a step.
 ///
-/// Its grid starts at `T` and goes on just below, [`crate::BridgeSpacing::Uniform`].
+/// Its grid starts at `T` and goes on just below, as those of [`crate::BridgeSpacing`] do.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dbim {
     order: Order,

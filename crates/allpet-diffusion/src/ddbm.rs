@@ -6,7 +6,7 @@
 //! - ODE: `dx = [f·x - g²·(s/2 - h)] dt`, `s = -(x - a·x_T - b·x̂)/c²`, `h = -(x - (α/α_T)·x_T)/(α²(ρ_T² - ρ²))`.
 //!
 //! **The ends.** `s` and `h` have no limit one by one at `T`, so that a grid starts below it
-//! ([`crate::BridgeSpacing::Karras`]: `T - 1e-4`, with `x_T` for the state); from `T` itself only a step with churn is
+//! ([`crate::BridgeSpacing::Ddbm`]: `T - 1e-4`, with `x_T` for the state); from `T` itself only a step with churn is
 //! possible. A step to `t = 0` ends by Euler's rule, since both are singular there too. On `N` times and 0 this makes
 //! `3N - 1` evaluations, `2N - 1` without churn (`N = 40`: 119 and 79).
 //!

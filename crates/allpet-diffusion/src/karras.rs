@@ -2,16 +2,16 @@
 
 use crate::{Error, ForwardProcess, GaussianProcess, ProcessKind, Result};
 
-const RHO: f64 = 7.0;
+pub(crate) const KARRAS_RHO: f64 = 7.0;
 
-/// `count` values from `first` down to `last`, both met exactly; one value is `first`.
-pub(crate) fn karras_levels(count: usize, first: f64, last: f64) -> Vec<f64> {
-    let (high, low) = (first.powf(1.0 / RHO), last.powf(1.0 / RHO));
+/// `count` values from `first` down to `last`, both met exactly, even in `value^(1/root)`; one value is `first`.
+pub(crate) fn power_levels(count: usize, first: f64, last: f64, root: f64) -> Vec<f64> {
+    let (high, low) = (first.powf(1.0 / root), last.powf(1.0 / root));
     let intervals = count.saturating_sub(1).max(1) as f64;
     let level = |i: usize| match i {
         0 => first,
         i if i + 1 == count => last,
-        i => (high + (low - high) * (i as f64 / intervals)).powf(RHO),
+        i => (high + (low - high) * (i as f64 / intervals)).powf(root),
     };
     (0..count).map(level).collect()
 }
@@ -55,7 +55,7 @@ pub fn karras_times(
             faults,
         });
     }
-    let mut times: Vec<f64> = karras_levels(steps, sigma_max, sigma_min)
+    let mut times: Vec<f64> = power_levels(steps, sigma_max, sigma_min, KARRAS_RHO)
         .into_iter()
         .map(|sigma| time_of(process, sigma))
         .collect();

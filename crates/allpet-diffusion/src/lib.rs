@@ -42,7 +42,7 @@
 //! let terminal = Tensor::zeros((4, 1, 8, 8), DType::F32, &Device::Cpu)?;
 //! let conditioning = Conditioning { terminal: Some(terminal), ..Conditioning::default() };
 //! let mut run = Run::new(&bridge, &denoiser, conditioning, SampleNoise::consecutive(7, 0, 4));
-//! let times = BridgeSpacing::Uniform.times(&bridge, 10)?;
+//! let times = BridgeSpacing::suited_to("dbim2", &bridge).times(&bridge, 10)?;
 //! let x = run.start(times[0], &[1, 8, 8], DType::F32, &Device::Cpu)?;
 //! let sampler = sampler_for(&bridge, "dbim2", 0.0)?;
 //! let restored = sample(sampler.as_ref(), &mut run, &times, x, &mut |_, _| ControlFlow::Continue(()))?;

@@ -1,8 +1,8 @@
 //! Which of the `T` noise levels a run of fewer steps visits: Lin et al., "Common diffusion noise schedules and sample
 //! steps are flawed" (2024), table 2, and the grid of the latent-diffusion code.
 
-use crate::karras::karras_levels;
-use crate::{BridgeProcess, Error, ForwardProcess, Result};
+use crate::karras::{KARRAS_RHO, power_levels};
+use crate::{BridgeProcess, BridgeSchedule, Error, ForwardProcess, Result};
 use serde::{Deserialize, Serialize};
 
 /// How a grid of fewer steps is laid over `1..=T`. Libraries that count noise levels from 0 call time `t` index
@@ -76,28 +76,35 @@ impl Spacing {
 }
 
 /// How a grid is laid over `[0, T]` of a bridge.
+///
+/// All but [`BridgeSpacing::Ddbm`] start at `T` itself, where [`crate::Dbim`] draws its booting noise, go on at
+/// `T·(1 - 1e-3)` and end at `t_min`; they differ in the power of `t` that is even between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum BridgeSpacing {
-    /// `T`, then evenly from `T·(1 - 1e-3)` to `t_min`: the grid of DBIM, whose first step draws the booting noise.
+    /// Even in `t`: the grid of DBIM (Zheng et al., arXiv:2405.15885).
     Uniform,
-    /// As many times as steps, from `T - 1e-4` to `t_min`, even in `t^(1/7)`, then 0: the grid of DDBM.
+    /// Even in `√t` (ours). What a restoration leaves open is often narrow, and is then decided at small times.
+    Quadratic,
+    /// Even in `t^(1/7)`, for the variance-exploding bridge, whose times span four decades.
     Karras,
+    /// As many times as steps, from `T - 1e-4` to `t_min`, even in `t^(1/7)`, then 0: the grid of DDBM's own sampler.
+    Ddbm,
 }
 
 impl BridgeSpacing {
-    /// The grid that a built-in sampler is made for: [`BridgeSpacing::Karras`] for `ddbm`, else
-    /// [`BridgeSpacing::Uniform`].
-    pub fn suited_to(sampler: &str) -> Self {
-        if sampler == "ddbm" {
-            Self::Karras
-        } else {
-            Self::Uniform
+    /// The grid on which a built-in sampler does best with few evaluations: [`BridgeSpacing::Ddbm`] for `ddbm`;
+    /// for the others [`BridgeSpacing::Karras`] where variance explodes, else [`BridgeSpacing::Quadratic`].
+    pub fn suited_to(sampler: &str, process: &BridgeProcess) -> Self {
+        match process.schedule() {
+            _ if sampler == "ddbm" => Self::Ddbm,
+            BridgeSchedule::DdbmVe { .. } => Self::Karras,
+            _ => Self::Quadratic,
         }
     }
 
-    /// The descending grid of `steps + 1` times. One uniform step leads from `T` to `t_min`.
+    /// The descending grid of `steps + 1` times. One step leads from `T` to `t_min`.
     ///
     /// # Errors
     /// [`Error::Invalid`] for no steps.
@@ -109,20 +116,24 @@ impl BridgeSpacing {
             });
         }
         let (terminal, last) = (process.terminal(), process.time_min());
-        Ok(match self {
-            Self::Uniform if steps == 1 => vec![terminal, last],
-            Self::Uniform => {
-                let first = terminal * (1.0 - 1e-3);
-                let share = |i: usize| i as f64 / (steps - 1) as f64;
-                let times = (0..steps).map(|i| first * (1.0 - share(i)) + last * share(i));
-                std::iter::once(terminal).chain(times).collect()
-            }
-            Self::Karras => {
+        let root = match self {
+            Self::Uniform => 1.0,
+            Self::Quadratic => 2.0,
+            Self::Karras => KARRAS_RHO,
+            Self::Ddbm => {
                 let first = terminal - f64::max(1e-4, 1e-6 * terminal);
-                let mut times = karras_levels(steps, first, last);
+                let mut times = power_levels(steps, first, last, KARRAS_RHO);
                 times.push(0.0);
-                times
+                return Ok(times);
             }
-        })
+        };
+        let first = terminal * (1.0 - 1e-3);
+        let mut times = vec![terminal];
+        if steps == 1 {
+            times.push(last);
+        } else {
+            times.extend(power_levels(steps, first, last, root));
+        }
+        Ok(times)
     }
 }

@@ -407,19 +407,40 @@ fn grids_of_a_bridge() {
     for process in bridges() {
         let (first, last) = (process.terminal(), process.time_min());
         for steps in [1usize, 2, 5, 40] {
-            let uniform = BridgeSpacing::Uniform.times(&process, steps).unwrap();
-            assert_eq!(
-                (uniform.len(), uniform[0], uniform[steps]),
-                (steps + 1, first, last)
-            );
-            let karras = BridgeSpacing::Karras.times(&process, steps).unwrap();
-            assert_eq!((karras.len(), karras[steps]), (steps + 1, 0.0));
-            assert!((first - karras[0] - 1e-4).abs() < 1e-9);
-            assert!(steps == 1 || karras[steps - 1] == last);
+            for (spacing, root) in [
+                (BridgeSpacing::Uniform, 1.0),
+                (BridgeSpacing::Quadratic, 2.0),
+                (BridgeSpacing::Karras, 7.0),
+            ] {
+                let times = spacing.times(&process, steps).unwrap();
+                assert_eq!((times.len(), times[0], times[steps]), (steps + 1, first, last));
+                assert!(steps == 1 || times[1] == first * 0.999);
+                let gaps: Vec<f64> = times[1..]
+                    .windows(2)
+                    .map(|w| w[0].powf(1.0 / root) - w[1].powf(1.0 / root))
+                    .collect();
+                assert!(gaps.iter().all(|gap| (gap / gaps[0] - 1.0).abs() < 1e-9));
+            }
+            let own = BridgeSpacing::Ddbm.times(&process, steps).unwrap();
+            assert_eq!((own.len(), own[steps]), (steps + 1, 0.0));
+            assert!((first - own[0] - 1e-4).abs() < 1e-9);
+            assert!(steps == 1 || own[steps - 1] == last);
         }
         assert!(BridgeSpacing::Uniform.times(&process, 0).is_err());
-        assert!(BridgeSpacing::Karras.times(&process, 0).is_err());
+        assert!(BridgeSpacing::Ddbm.times(&process, 0).is_err());
+        assert_eq!(BridgeSpacing::suited_to("ddbm", &process), BridgeSpacing::Ddbm);
+        let suited = BridgeSpacing::suited_to("dbim2", &process);
+        assert_eq!(suited == BridgeSpacing::Karras, process.name() == "ddbm-ve");
     }
-    assert_eq!(BridgeSpacing::suited_to("ddbm"), BridgeSpacing::Karras);
-    assert_eq!(BridgeSpacing::suited_to("dbim2"), BridgeSpacing::Uniform);
+    assert_eq!(
+        toml::from_str::<Spaced>("spacing = \"quadratic\"")
+            .unwrap()
+            .spacing,
+        BridgeSpacing::Quadratic
+    );
+}
+
+#[derive(serde::Deserialize)]
+struct Spaced {
+    spacing: BridgeSpacing,
 }

@@ -9,11 +9,13 @@ mod flow;
 
 use allpet_core::{fill_normal, stream};
 use allpet_diffusion::{
-    Error, ForwardProcess, Marginal, ProcessConfig, Result, Run, Sampler, Spacing, check,
+    BridgeConfig, BridgeSchedule, BridgeSpacing, Error, ForwardProcess, Marginal, Prediction, ProcessConfig,
+    Result, Run, SAMPLERS, Sampler, Schedule, Spacing, built_in_samplers, check, sampler_by_name,
+    sampler_for, samplers_for,
 };
 use candle_core::{Device, Tensor};
 use common::{Exact, statistics};
-use flow::measured_order;
+use flow::{Exploding, measured_order};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -219,4 +221,102 @@ fn a_bridge_fits() {
         .unwrap_err()
         .to_string();
     assert!(message.contains("the process is a bridge"), "{message}");
+    // DDBM's own sampler needs more than marginals, and says so.
+    let message = check::check_sampler(&allpet_diffusion::DdbmHeun::default(), &Bridge, &[0.9, 0.5])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("expected its drift and diffusion too"),
+        "{message}"
+    );
+}
+
+/// A process and the grids it is sampled on.
+type Sampled = (Box<dyn ForwardProcess>, Vec<Vec<f64>>);
+
+fn processes() -> Vec<Sampled> {
+    let mut list: Vec<Sampled> = Vec::new();
+    let gaussian = [
+        ProcessConfig::default(),
+        ProcessConfig {
+            schedule: Schedule::cosine(),
+            ..ProcessConfig::default()
+        },
+        ProcessConfig {
+            schedule: Schedule::scaled_linear(),
+            zero_terminal_snr: true,
+            prediction: Prediction::X0,
+            ..ProcessConfig::default()
+        },
+    ];
+    for config in gaussian {
+        let process = config.build().unwrap();
+        let mut grids = [
+            Spacing::Leading,
+            Spacing::Linspace,
+            Spacing::Trailing,
+            Spacing::LatentDiffusion,
+        ]
+        .map(|spacing| spacing.times(1000, 7).unwrap())
+        .to_vec();
+        grids.push(process.karras_times(7).unwrap());
+        grids.push(vec![1000.0, 0.0]);
+        list.push((config.build_any().unwrap(), grids));
+    }
+    list.push((Box::new(Exploding(20.0)), vec![vec![20.0, 4.0, 1.0, 0.2, 0.0]]));
+    for schedule in [BridgeSchedule::vp(), BridgeSchedule::ve(), BridgeSchedule::i2sb()] {
+        let config = ProcessConfig::default().with_bridge(BridgeConfig::new(schedule));
+        let process = config.build_bridge().unwrap();
+        let end = process.terminal();
+        let mut grids = vec![[0.9, 0.6, 0.3, 0.1].map(|t| t * end).to_vec()];
+        for steps in [1, 2, 6] {
+            grids.extend(
+                [
+                    BridgeSpacing::Uniform,
+                    BridgeSpacing::Quadratic,
+                    BridgeSpacing::Karras,
+                    BridgeSpacing::Ddbm,
+                ]
+                .map(|spacing| spacing.times(&process, steps).unwrap()),
+            );
+        }
+        grids.push(vec![end, 0.5 * end, 0.0]);
+        list.push((config.build_any().unwrap(), grids));
+    }
+    list
+}
+
+#[test]
+fn every_registered_sampler_conforms_on_every_process_it_fits() {
+    let (mut checked, mut refused) = (0, 0);
+    for (process, grids) in processes() {
+        let fitting = samplers_for(process.kind());
+        for sampler in built_in_samplers() {
+            assert!(SAMPLERS.contains(&sampler.name()));
+            assert_eq!(fitting.contains(&sampler.name()), sampler.fits(process.kind()));
+            for times in &grids {
+                let result = check::check_sampler(sampler.as_ref(), &process, times);
+                if sampler.fits(process.kind()) {
+                    result.unwrap_or_else(|e| panic!("{} on {}: {e}", sampler.name(), process.name()));
+                    checked += 1;
+                } else {
+                    assert!(matches!(result, Err(Error::Unfit { .. })), "{}", sampler.name());
+                    refused += 1;
+                }
+            }
+        }
+        check::check_built_in(&process, &grids[0]).unwrap();
+        for name in SAMPLERS {
+            assert_eq!(sampler_by_name(name, 0.0).unwrap().name(), *name);
+            let found = sampler_for(&process, name, 0.0);
+            assert_eq!(found.is_ok(), fitting.contains(name));
+        }
+    }
+    println!("{checked} pairs conform, {refused} are refused");
+    assert!(checked > 150 && refused > 100);
+    // Each name is registered once and is in the list that the checks run over.
+    for name in SAMPLERS {
+        assert_eq!(SAMPLERS.iter().filter(|n| *n == name).count(), 1);
+        assert!(built_in_samplers().iter().any(|s| s.name() == *name), "{name}");
+    }
 }
