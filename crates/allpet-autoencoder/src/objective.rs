@@ -7,6 +7,7 @@ use crate::model::{Autoencoder, nearest_codes};
 use crate::source::CAllBatch;
 use allpet_core::{fill_normal, stream};
 use allpet_mask::tensor::loss_pn;
+use allpet_nn::mean_squared_error;
 use allpet_train::{BoxError, Loss, Objective};
 use candle_core::{DType, Tensor};
 
@@ -47,7 +48,7 @@ impl AutoencoderObjective {
             ),
         };
         let decoded = self.model.decode(&code)?;
-        let reconstruction = (&decoded - &batch.c_all)?.sqr()?.mean_all()?;
+        let reconstruction = mean_squared_error(&decoded, &batch.c_all)?;
         let linear = self.intensity.decode_tensor(&decoded)?;
         let consistency = loss_pn(&linear, &batch.mask, 0.0)?;
         let total = ((&reconstruction + &bottleneck)? + (&consistency * config.consistency_weight))?;

@@ -3,6 +3,7 @@
 mod commands;
 mod efficiencies;
 mod fault;
+mod memory;
 mod model_file;
 mod on_device;
 mod options;
@@ -16,10 +17,8 @@ use commands::Cli;
 use fault::Fault;
 use std::process::ExitCode;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    memory::keep_freed_pages();
     let words: Vec<_> = std::env::args_os().collect();
     if let Some(fault) = planned::asked_for(&words) {
         return fault.tell();

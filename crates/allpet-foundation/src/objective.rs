@@ -6,8 +6,8 @@ use crate::model::Denoiser;
 use crate::prompt::loosen;
 use crate::statistics::Statistics;
 use allpet_autoencoder::{Autoencoder, CAllBatch};
-use allpet_nn::without_gradients;
 use allpet_diffusion::{GaussianProcess, training};
+use allpet_nn::without_gradients;
 use allpet_train::{BoxError, Loss, Objective};
 
 /// Mean squared error of the prediction (ε, x0 or v) at a random time, under the prompt and the mask.

@@ -1,11 +1,12 @@
 //! Multi-head self-attention over pixels: `softmax(QᵀK/√d)` per head (Vaswani et al. 2017), forward and backward.
 //!
-//! Queries, keys and values are channel-major `[d, N]`, as a 1×1 convolution leaves them. Scores are kept transposed
-//! (`[key, query]`), so that the softmax runs along rows and every product reads its operands in place.
+//! Queries, keys and values are channel-major `[d, N]`, as a 1×1 convolution leaves them. Scores exist for a few queries
+//! at a time and transposed (`[key, query]`), so that the softmax runs along the lanes; the backward pass computes them
+//! again (Dao et al. 2022).
 
 use crate::cpu::floats;
 use crate::elementwise::exp;
-use crate::lanes::{Kernel, Start, Sum, vectorised};
+use crate::lanes::{Kernel, Slot, Start, Sum, transpose, vectorised};
 use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -39,18 +40,8 @@ struct Attention {
     heads: usize,
 }
 
-/// The three operands of one head, pixels padded to whole tiles, and their transposes.
-struct Head {
-    d: usize,
-    n: usize,
-    /// Pixels after padding.
-    wide: usize,
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
-    /// Softmax weights `[key, query]`, zero for padding.
-    weights: Vec<f32>,
-}
+/// Queries that are worked on together: the columns of the widest tile.
+const QUERIES: usize = 32;
 
 /// `[rows, cols]` into zero-padded `[rows, wide]`.
 fn widen(x: &[f32], rows: usize, cols: usize, wide: usize) -> Vec<f32> {
@@ -61,132 +52,189 @@ fn widen(x: &[f32], rows: usize, cols: usize, wide: usize) -> Vec<f32> {
     out
 }
 
-/// `[rows, cols]` (of `stride` floats a row) transposed into zero-padded `[out_rows, wide]`.
-fn transpose(x: &[f32], rows: usize, cols: usize, stride: usize, out_rows: usize, wide: usize) -> Vec<f32> {
-    let mut out = vec![0f32; out_rows * wide];
-    for row in 0..rows {
-        for col in 0..cols {
-            out[col * wide + row] = x[row * stride + col];
-        }
-    }
+/// `[rows, cols]` (of `stride` floats a row) → `[cols, rows]`.
+fn flipped(x: &[f32], rows: usize, cols: usize, stride: usize) -> Vec<f32> {
+    let mut out = vec![0f32; rows * cols];
+    transpose(x, stride, (rows, cols), &mut out, rows);
     out
 }
 
-/// `C [m, b_stride] = Aᵀ·B` for `A [depth, a_stride]`, `B [depth, b_stride]`; the strides are whole tiles.
-fn product(a: &[f32], a_stride: usize, b: &[f32], b_stride: usize, depth: usize, m: usize, c: &mut [f32]) {
-    let kernel = Kernel::get();
-    let sum = Sum {
-        rows: 1,
-        cols: depth,
-        a_row: 0,
-        a_col: a_stride,
-        b_row: 0,
-        b_col: b_stride,
-    };
-    for left in (0..b_stride).step_by(kernel.n()) {
-        for (top, m) in kernel.blocks(m) {
-            let c = &mut c[top * b_stride + left..];
-            kernel.tile(sum, (m, kernel.n()), &a[top..], &b[left..], Start::Zero, c, b_stride);
+/// `C [rows, columns] (+)= Aᵀ·B` for `A [depth, a_stride]`, `B [depth, b_stride]`.
+///
+/// B must reach a whole register beyond the columns.
+#[derive(Clone, Copy)]
+struct Product {
+    depth: usize,
+    rows: usize,
+    columns: usize,
+    a_stride: usize,
+    b_stride: usize,
+    c_stride: usize,
+}
+
+impl Product {
+    fn of(self, a: &[f32], b: &[f32], start: Start<'_>, c: &mut [f32]) {
+        let kernel = Kernel::get();
+        let sum = Sum::line(self.depth, self.a_stride, self.b_stride);
+        for left in (0..self.columns).step_by(kernel.n()) {
+            let columns = kernel.n().min(self.columns - left);
+            for (top, m) in kernel.blocks(self.rows) {
+                let c = Slot::of(&mut c[top * self.c_stride + left..]);
+                kernel.tile(sum, (m, columns), &a[top..], &b[left..], start, c, self.c_stride);
+            }
         }
     }
 }
 
-/// Pixels and channels are padded to multiples of this: the widest tile.
-const TILE: usize = 32;
+/// The operands of one head, pixels padded to whole tiles.
+struct Head {
+    d: usize,
+    n: usize,
+    /// Pixels after padding.
+    wide: usize,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+}
 
 impl Head {
     fn new(qkv: &[f32], head: usize, channels: usize, d: usize, n: usize) -> Self {
-        let wide = n.div_ceil(TILE) * TILE;
+        let wide = n.div_ceil(QUERIES) * QUERIES;
         let part = |i: usize| widen(&qkv[(i * channels + head * d) * n..][..d * n], d, n, wide);
-        let (q, k, v) = (part(0), part(1), part(2));
-        let mut weights = vec![0f32; wide * wide];
-        product(&k, wide, &q, wide, d, n, &mut weights);
-        let scale = 1.0 / (d as f32).sqrt();
+        Self {
+            d,
+            n,
+            wide,
+            q: part(0),
+            k: part(1),
+            v: part(2),
+        }
+    }
+
+    /// First queries of the tiles.
+    fn tiles(&self) -> impl Iterator<Item = usize> {
+        (0..self.wide).step_by(QUERIES)
+    }
+
+    /// `Xᵀ·Y [keys, QUERIES]` for `X, Y [d, pixels]`, Y from pixel `first` on.
+    fn scores(&self, x: &[f32], y: &[f32], first: usize, out: &mut [f32]) {
+        let product = Product {
+            depth: self.d,
+            rows: self.n,
+            columns: QUERIES,
+            a_stride: self.wide,
+            b_stride: self.wide,
+            c_stride: QUERIES,
+        };
+        product.of(x, &y[first..], Start::Zero, out);
+    }
+
+    /// `X·Y [d, QUERIES]` for `Xᵀ [keys, d]` and `Y [keys, QUERIES]`, into the columns from `first` on.
+    fn mix(&self, x: &[f32], y: &[f32], first: usize, out: &mut [f32]) {
+        let product = Product {
+            depth: self.n,
+            rows: self.d,
+            columns: QUERIES,
+            a_stride: self.d,
+            b_stride: QUERIES,
+            c_stride: self.wide,
+        };
+        product.of(x, y, Start::Zero, &mut out[first..]);
+    }
+
+    /// Softmax weights of the queries from `first` on, `[keys, QUERIES]`.
+    fn weights(&self, first: usize, out: &mut [f32]) {
+        self.scores(&self.k, &self.q, first, out);
+        let scale = 1.0 / (self.d as f32).sqrt();
         vectorised(
             #[inline(always)]
             || {
-                let mut largest = vec![f32::NEG_INFINITY; wide];
-                for row in weights.chunks_exact(wide).take(n) {
+                let mut largest = [f32::NEG_INFINITY; QUERIES];
+                for row in out.chunks_exact(QUERIES) {
                     largest.iter_mut().zip(row).for_each(|(l, v)| *l = l.max(*v));
                 }
-                let mut total = vec![0f32; wide];
-                for row in weights.chunks_exact_mut(wide).take(n) {
+                let mut total = [0f32; QUERIES];
+                for row in out.chunks_exact_mut(QUERIES) {
                     for ((v, l), t) in row.iter_mut().zip(&largest).zip(&mut total) {
                         *v = exp((*v - l) * scale);
                         *t += *v;
                     }
                 }
-                for row in weights.chunks_exact_mut(wide).take(n) {
-                    row.iter_mut().zip(&total).for_each(|(v, t)| *v /= t);
+                let inverse = total.map(|t| 1.0 / t);
+                for row in out.chunks_exact_mut(QUERIES) {
+                    row.iter_mut().zip(&inverse).for_each(|(v, i)| *v *= i);
                 }
             },
         );
-        Self {
-            d,
-            n,
-            wide,
-            q,
-            k,
-            v,
-            weights,
-        }
-    }
-
-    /// Channels after padding, as the stride of a transposed operand.
-    fn tall(&self) -> usize {
-        self.d.div_ceil(TILE) * TILE
-    }
-
-    fn flip(&self, x: &[f32]) -> Vec<f32> {
-        transpose(x, self.d, self.n, self.wide, self.wide, self.tall())
     }
 
     fn forward(&self, out: &mut [f32]) {
+        let values = flipped(&self.v, self.d, self.n, self.wide);
+        let mut weights = vec![0f32; self.n * QUERIES];
         let mut wide = vec![0f32; self.d * self.wide];
-        product(
-            &self.flip(&self.v),
-            self.tall(),
-            &self.weights,
-            self.wide,
-            self.n,
-            self.d,
-            &mut wide,
-        );
+        for first in self.tiles() {
+            self.weights(first, &mut weights);
+            self.mix(&values, &weights, first, &mut wide);
+        }
         narrow(&wide, self.wide, self.n, out);
     }
 
     /// Gradients of queries, keys and values, each `[d, n]`.
+    ///
+    /// With `P` the weights and `dP = Vᵀ·dO`: `dV = dO·Pᵀ`, `dS = P∘(dP - Σ_keys P∘dP)/√d`, `dQ = K·dS`, `dK = Q·dSᵀ`.
     fn backward(&self, grad: &[f32], dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
-        let (d, n, wide, tall) = (self.d, self.n, self.wide, self.tall());
+        let (d, n, wide) = (self.d, self.n, self.wide);
         let grad = widen(grad, d, n, wide);
-        let mut result = vec![0f32; d * wide];
-        let straight = transpose(&self.weights, n, n, wide, wide, wide);
-        product(&self.flip(&grad), tall, &straight, wide, n, d, &mut result);
-        narrow(&result, wide, n, dv);
-        // dS = P∘(dP - Σ_j P·dP)/√d, all transposed.
-        let mut ds = vec![0f32; wide * wide];
-        product(&self.v, wide, &grad, wide, d, n, &mut ds);
-        let scale = 1.0 / (d as f32).sqrt();
-        let mut dots = vec![0f32; wide];
-        for (row, weights) in ds.chunks_exact(wide).zip(self.weights.chunks_exact(wide)).take(n) {
-            dots.iter_mut()
-                .zip(row.iter().zip(weights))
-                .for_each(|(t, (a, b))| *t += a * b);
-        }
-        for (row, weights) in ds
-            .chunks_exact_mut(wide)
-            .zip(self.weights.chunks_exact(wide))
-            .take(n)
-        {
-            for ((v, p), t) in row.iter_mut().zip(weights).zip(&dots) {
-                *v = p * (*v - t) * scale;
+        let keys = flipped(&self.k, d, n, wide);
+        let (queries, gradients) = (flipped(&self.q, d, wide, wide), flipped(&grad, d, wide, wide));
+        let (mut weights, mut ds) = (vec![0f32; n * QUERIES], vec![0f32; n * QUERIES]);
+        let mut turned = vec![0f32; QUERIES * wide];
+        let (mut dq_wide, mut dk_wide, mut dv_wide) =
+            (vec![0f32; d * wide], vec![0f32; d * wide], vec![0f32; d * wide]);
+        // Sums over queries: of a tile's transposed weights, added to what the tiles before left.
+        let over_queries = Product {
+            depth: QUERIES,
+            rows: d,
+            columns: wide,
+            a_stride: d,
+            b_stride: wide,
+            c_stride: wide,
+        };
+        for first in self.tiles() {
+            self.weights(first, &mut weights);
+            if first + QUERIES > n {
+                // Queries that are padding have weights too; nothing may come of them.
+                for row in weights.chunks_exact_mut(QUERIES) {
+                    row[n - first..].fill(0.0);
+                }
             }
+            transpose(&weights, QUERIES, (n, QUERIES), &mut turned, wide);
+            over_queries.of(&gradients[first * d..], &turned, Start::C, &mut dv_wide);
+            self.scores(&self.v, &grad, first, &mut ds);
+            let scale = 1.0 / (d as f32).sqrt();
+            vectorised(
+                #[inline(always)]
+                || {
+                    let mut dots = [0f32; QUERIES];
+                    for (row, p) in ds.chunks_exact(QUERIES).zip(weights.chunks_exact(QUERIES)) {
+                        for ((t, v), p) in dots.iter_mut().zip(row).zip(p) {
+                            *t += v * p;
+                        }
+                    }
+                    for (row, p) in ds.chunks_exact_mut(QUERIES).zip(weights.chunks_exact(QUERIES)) {
+                        for ((v, p), t) in row.iter_mut().zip(p).zip(&dots) {
+                            *v = p * (*v - t) * scale;
+                        }
+                    }
+                },
+            );
+            self.mix(&keys, &ds, first, &mut dq_wide);
+            transpose(&ds, QUERIES, (n, QUERIES), &mut turned, wide);
+            over_queries.of(&queries[first * d..], &turned, Start::C, &mut dk_wide);
         }
-        product(&self.flip(&self.k), tall, &ds, wide, n, d, &mut result);
-        narrow(&result, wide, n, dq);
-        let straight = transpose(&ds, n, n, wide, wide, wide);
-        product(&self.flip(&self.q), tall, &straight, wide, n, d, &mut result);
-        narrow(&result, wide, n, dk);
+        narrow(&dq_wide, wide, n, dq);
+        narrow(&dk_wide, wide, n, dk);
+        narrow(&dv_wide, wide, n, dv);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sums of tensors, and slice loops shared by the operators: lane-parallel sums and a vectorisable exponential.
 
 use crate::cpu::floats;
-use crate::lanes::vectorised;
+use crate::lanes::{Slot, filled, vectorised};
 use crate::tape::apply2;
 use candle_core::{CpuStorage, CustomOp2, DType, InplaceOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -39,14 +39,7 @@ impl CustomOp2 for Add {
         ly: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (x, y) = (floats("sum", x, lx)?, floats("sum", y, ly)?);
-        let mut out = vec![0f32; x.len()];
-        out.par_chunks_mut(CHUNK)
-            .zip(x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK)))
-            .for_each(|(out, (x, y))| {
-                for ((to, x), y) in out.iter_mut().zip(x).zip(y) {
-                    *to = x + y;
-                }
-            });
+        let out = join(x, y, |x, y| x + y);
         Ok((CpuStorage::F32(out), lx.shape().clone()))
     }
 
@@ -59,6 +52,112 @@ impl CustomOp2 for Add {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         Ok((Some(grad.clone()), Some(grad.clone())))
     }
+}
+
+/// The mean of `(x - y)²` over all values, a scalar.
+///
+/// # Errors
+/// Shapes that differ; the message names both.
+pub fn mean_squared_error(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    if x.dims() != y.dims() || x.elem_count() == 0 {
+        bail!(
+            "mean squared error of {:?} and {:?}; expected one shape, not empty",
+            x.dims(),
+            y.dims()
+        );
+    }
+    if x.device().is_cpu() && x.dtype() == DType::F32 && y.dtype() == DType::F32 {
+        apply2(&x.contiguous()?, &y.contiguous()?, MeanSquaredError)
+    } else {
+        (x - y)?.sqr()?.mean_all()
+    }
+}
+
+struct MeanSquaredError;
+
+impl CustomOp2 for MeanSquaredError {
+    fn name(&self) -> &'static str {
+        "allpet-mean-squared-error"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        y: &CpuStorage,
+        ly: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, y) = (
+            floats("mean squared error", x, lx)?,
+            floats("mean squared error", y, ly)?,
+        );
+        let parts: Vec<f64> = x
+            .par_chunks(CHUNK)
+            .zip(y.par_chunks(CHUNK))
+            .map(|(x, y)| {
+                vectorised(
+                    #[inline(always)]
+                    || lane_sum(x.len(), |i| [(x[i] - y[i]) * (x[i] - y[i])])[0],
+                )
+            })
+            .collect();
+        let mean = parts.iter().sum::<f64>() / x.len() as f64;
+        Ok((CpuStorage::F32(vec![mean as f32]), Shape::from(())))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let factor = 2.0 * grad.to_scalar::<f32>()? / x.elem_count() as f32;
+        let slope = |factor| {
+            x.contiguous()?
+                .apply_op2_no_bwd(&y.contiguous()?, &ScaledDifference(factor))
+        };
+        let dx = if x.track_op() { Some(slope(factor)?) } else { None };
+        let dy = if y.track_op() { Some(slope(-factor)?) } else { None };
+        Ok((dx, dy))
+    }
+}
+
+/// `factor · (x - y)`.
+struct ScaledDifference(f32);
+
+impl CustomOp2 for ScaledDifference {
+    fn name(&self) -> &'static str {
+        "allpet-scaled-difference"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        y: &CpuStorage,
+        ly: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, y) = (floats("difference", x, lx)?, floats("difference", y, ly)?);
+        let out = join(x, y, |x, y| self.0 * (x - y));
+        Ok((CpuStorage::F32(out), lx.shape().clone()))
+    }
+}
+
+/// `f` of the values of two slices of one length.
+fn join(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
+    let fill = |out: &mut [Slot]| {
+        out.par_chunks_mut(CHUNK)
+            .zip(x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK)))
+            .for_each(|(out, (x, y))| {
+                for ((to, x), y) in out.iter_mut().zip(x).zip(y) {
+                    to.set(f(*x, *y));
+                }
+            });
+    };
+    assert_eq!(x.len(), y.len(), "two tensors of one shape");
+    // SAFETY: as many values as slots, each written.
+    unsafe { filled(x.len(), fill) }
 }
 
 /// `sum += term` where both are contiguous floats in host memory; false where they are not, and nothing was done.
@@ -136,8 +235,11 @@ pub(crate) fn sum(values: &[f32]) -> f32 {
 /// Range reduction by powers of two and a degree-6 polynomial on |r| ≤ ln 2 / 2 (Cody and Waite 1980).
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
+    // Adding this leaves a rounded integer in the lowest bits.
+    const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E + 0.5).floor();
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let p = 1.987_569_1e-4f32;
     let p = p * r + 1.398_199_9e-3;
@@ -146,7 +248,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 5e-1;
     let p = p * r * r + r + 1.0;
-    p * f32::from_bits((((n as i32) + 127) as u32) << 23)
+    p * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
 
 /// Logistic function.

@@ -21,11 +21,11 @@ mod tape;
 
 pub use attention::attention;
 pub use conv::{Window, conv2d, grouped_conv2d};
-pub use elementwise::add;
+pub use elementwise::{add, mean_squared_error};
 pub use error::{Error, Result};
 pub use layers::{AttentionBlock, Conv2d, GroupNorm, Linear, ResidualBlock};
 pub use linear::linear;
 pub use norm::group_norm;
 pub use params::{Init, Params};
-pub use tape::{Tape, record, without_gradients};
 pub use resize::{concat_channels, depth_to_space, space_to_depth, upsample_nearest};
+pub use tape::{Tape, record, without_gradients};

@@ -1,7 +1,7 @@
 //! The linear layer `y = x·Wᵀ + b`, each row computed alone: the batch never enters a sum or the choice of a kernel.
 
 use crate::cpu::floats;
-use crate::lanes::{Kernel, Start, Sum};
+use crate::lanes::{Kernel, Slot, Start, Sum};
 use crate::tape::apply3;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
@@ -11,7 +11,12 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 /// Shapes that do not fit; the message names them.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() {
-        apply3(&x.contiguous()?, &weight.contiguous()?, &bias.contiguous()?, Linear)
+        apply3(
+            &x.contiguous()?,
+            &weight.contiguous()?,
+            &bias.contiguous()?,
+            Linear,
+        )
     } else {
         x.matmul(&weight.t()?)?.broadcast_add(bias)
     }
@@ -71,15 +76,16 @@ impl CustomOp3 for Linear {
                 for (i, row) in w.chunks_exact(depth).skip(top).take(m).enumerate() {
                     row.iter().enumerate().for_each(|(k, v)| rows[k * m + i] = *v);
                 }
-                let sum = Sum {
-                    rows: 1,
-                    cols: depth,
-                    a_row: 0,
-                    a_col: m,
-                    b_row: 0,
-                    b_col: n,
-                };
-                kernel.tile(sum, (m, n), &rows, &panel, Start::Rows(&b[top..]), &mut tile, n);
+                let sum = Sum::line(depth, m, n);
+                kernel.tile(
+                    sum,
+                    (m, n),
+                    &rows,
+                    &panel,
+                    Start::Rows(&b[top..]),
+                    Slot::of(&mut tile),
+                    n,
+                );
                 for i in 0..m {
                     for j in 0..samples {
                         out[(first + j) * outputs + top + i] = tile[i * n + j];

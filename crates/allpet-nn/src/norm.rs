@@ -5,7 +5,7 @@
 
 use crate::cpu::floats;
 use crate::elementwise::{lane_sum, sigmoid};
-use crate::lanes::vectorised;
+use crate::lanes::{Slot, filled, vectorised};
 use crate::tape::apply3;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -113,39 +113,42 @@ impl CustomOp3 for GroupNorm {
             floats("group norm", scale, ls)?,
             floats("group norm", shift, lt)?,
         );
-        let mut out = vec![0f32; x.len()];
         let group = s.per_group * s.pixels;
-        out.par_chunks_mut(group)
-            .zip(x.par_chunks(group))
-            .enumerate()
-            .for_each(|(index, (out, x))| {
-                let first = s.first(index, self.groups);
-                let affine = &scale[first..][..s.per_group];
-                let offset = &shift[first..][..s.per_group];
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        let (mean, inverse) = moments(x);
-                        for (c, (out, x)) in out
-                            .chunks_exact_mut(s.pixels)
-                            .zip(x.chunks_exact(s.pixels))
-                            .enumerate()
-                        {
-                            let (a, b) = (affine[c] * inverse, offset[c] - affine[c] * inverse * mean);
-                            if self.silu {
-                                for (y, x) in out.iter_mut().zip(x) {
-                                    let u = a * x + b;
-                                    *y = u * sigmoid(u);
-                                }
-                            } else {
-                                for (y, x) in out.iter_mut().zip(x) {
-                                    *y = a * x + b;
+        let fill = |out: &mut [Slot]| {
+            out.par_chunks_mut(group)
+                .zip(x.par_chunks(group))
+                .enumerate()
+                .for_each(|(index, (out, x))| {
+                    let first = s.first(index, self.groups);
+                    let affine = &scale[first..][..s.per_group];
+                    let offset = &shift[first..][..s.per_group];
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            let (mean, inverse) = moments(x);
+                            for (c, (out, x)) in out
+                                .chunks_exact_mut(s.pixels)
+                                .zip(x.chunks_exact(s.pixels))
+                                .enumerate()
+                            {
+                                let (a, b) = (affine[c] * inverse, offset[c] - affine[c] * inverse * mean);
+                                if self.silu {
+                                    for (y, x) in out.iter_mut().zip(x) {
+                                        let u = a * x + b;
+                                        y.set(u * sigmoid(u));
+                                    }
+                                } else {
+                                    for (y, x) in out.iter_mut().zip(x) {
+                                        y.set(a * x + b);
+                                    }
                                 }
                             }
-                        }
-                    },
-                );
-            });
+                        },
+                    );
+                });
+        };
+        // SAFETY: every group writes its part of the output, channel by channel.
+        let out = unsafe { filled(x.len(), fill) };
         Ok((CpuStorage::F32(out), lx.shape().clone()))
     }
 
@@ -171,7 +174,11 @@ impl CustomOp3 for GroupNorm {
         let dx = all.narrow(0, 0, image)?.reshape((b, c, h, w))?;
         let small = |at: usize| -> Result<Tensor> {
             let each = all.narrow(0, at, b * c)?.reshape((b, c))?;
-            if scale.dims().len() == 1 { each.sum(0) } else { Ok(each) }
+            if scale.dims().len() == 1 {
+                each.sum(0)
+            } else {
+                Ok(each)
+            }
         };
         let (dscale, dshift) = (small(image)?, small(image + b * c)?);
         Ok((Some(dx), Some(dscale), Some(dshift)))

@@ -1,6 +1,7 @@
 //! Changes of resolution and channel joins with right gradients: nearest ×2 upsampling, space-to-depth, concatenation.
 
 use crate::cpu::floats;
+use crate::lanes::{Slot, filled};
 use crate::tape::{apply1, apply2};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -67,16 +68,23 @@ impl CustomOp1 for Upsample {
             bail!("upsampling: input {:?}; expected 4 axes", lx.dims())
         };
         let x = floats("upsampling", x, lx)?;
-        let mut out = vec![0f32; 4 * x.len()];
-        out.par_chunks_mut(4 * w)
-            .zip(x.par_chunks(w))
-            .for_each(|(two, row)| {
-                let (first, second) = two.split_at_mut(2 * w);
-                for (pair, v) in first.chunks_exact_mut(2).zip(row) {
-                    pair.fill(*v);
-                }
-                second.copy_from_slice(first);
-            });
+        let fill = |out: &mut [Slot]| {
+            out.par_chunks_mut(4 * w * h)
+                .zip(x.par_chunks(w * h))
+                .for_each(|(out, x)| {
+                    for (two, row) in out.chunks_exact_mut(4 * w).zip(x.chunks_exact(w)) {
+                        let (first, second) = two.split_at_mut(2 * w);
+                        for line in [first, second] {
+                            for (pair, v) in line.chunks_exact_mut(2).zip(row) {
+                                pair[0].set(*v);
+                                pair[1].set(*v);
+                            }
+                        }
+                    }
+                });
+        };
+        // SAFETY: every row of the input writes two rows of twice its length.
+        let out = unsafe { filled(4 * x.len(), fill) };
         Ok((CpuStorage::F32(out), Shape::from((b, c, 2 * h, 2 * w))))
     }
 
@@ -97,19 +105,21 @@ impl CustomOp1 for SumOfFour {
             bail!("upsampling: gradient {:?}; expected 4 axes", lg.dims())
         };
         let g = floats("upsampling", g, lg)?;
-        let mut out = vec![0f32; g.len() / 4];
-        out.par_chunks_mut(w / 2)
-            .zip(g.par_chunks(2 * w))
-            .for_each(|(row, two)| {
-                let (first, second) = two.split_at(w);
-                for ((to, a), b) in row
-                    .iter_mut()
-                    .zip(first.chunks_exact(2))
-                    .zip(second.chunks_exact(2))
-                {
-                    *to = (a[0] + a[1]) + (b[0] + b[1]);
-                }
-            });
+        let fill = |out: &mut [Slot]| {
+            out.par_chunks_mut(w / 2 * (h / 2))
+                .zip(g.par_chunks(w * h))
+                .for_each(|(out, g)| {
+                    for (row, two) in out.chunks_exact_mut(w / 2).zip(g.chunks_exact(2 * w)) {
+                        let (first, second) = two.split_at(w);
+                        let pairs = first.chunks_exact(2).zip(second.chunks_exact(2));
+                        for (to, (a, b)) in row.iter_mut().zip(pairs) {
+                            to.set((a[0] + a[1]) + (b[0] + b[1]));
+                        }
+                    }
+                });
+        };
+        // SAFETY: a gradient of upsampling has even sides, so that its fours are the slots.
+        let out = unsafe { filled(g.len() / 4, fill) };
         Ok((CpuStorage::F32(out), Shape::from((b, c, h / 2, w / 2))))
     }
 }
@@ -143,11 +153,18 @@ impl CustomOp2 for Concat {
             );
         }
         let (x, y) = (floats("concatenation", x, lx)?, floats("concatenation", y, ly)?);
-        let mut out = Vec::with_capacity(x.len() + y.len());
-        for (x, y) in x.chunks_exact(cx * h * w).zip(y.chunks_exact(cy * h * w)) {
-            out.extend_from_slice(x);
-            out.extend_from_slice(y);
-        }
+        let (nx, ny) = (cx * h * w, cy * h * w);
+        let fill = |out: &mut [Slot]| {
+            out.par_chunks_mut(nx + ny)
+                .zip(x.par_chunks(nx).zip(y.par_chunks(ny)))
+                .for_each(|(out, (x, y))| {
+                    let (first, second) = out.split_at_mut(nx);
+                    Slot::copy(first, x);
+                    Slot::copy(second, y);
+                });
+        };
+        // SAFETY: every sample writes its channels of both.
+        let out = unsafe { filled(x.len() + y.len(), fill) };
         Ok((CpuStorage::F32(out), Shape::from((b, cx + cy, h, w))))
     }
 
@@ -159,9 +176,38 @@ impl CustomOp2 for Concat {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (cx, cy) = (x.dim(1)?, y.dim(1)?);
-        Ok((
-            Some(grad.narrow(1, 0, cx)?.contiguous()?),
-            Some(grad.narrow(1, cx, cy)?.contiguous()?),
-        ))
+        let part = |wanted: bool, first, count| match wanted {
+            true => Ok::<_, candle_core::Error>(Some(grad.apply_op1_no_bwd(&Channels { first, count })?)),
+            false => Ok(None),
+        };
+        Ok((part(x.track_op(), 0, cx)?, part(y.track_op(), cx, cy)?))
+    }
+}
+
+/// Some channels of `[B, C, H, W]`.
+struct Channels {
+    first: usize,
+    count: usize,
+}
+
+impl CustomOp1 for Channels {
+    fn name(&self) -> &'static str {
+        "allpet-channels"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
+        let &[b, c, h, w] = lx.dims() else {
+            bail!("channels of {:?}; expected 4 axes", lx.dims())
+        };
+        let x = floats("channels", x, lx)?;
+        let (all, some) = (c * h * w, self.count * h * w);
+        let fill = |out: &mut [Slot]| {
+            out.par_chunks_mut(some)
+                .zip(x.par_chunks(all))
+                .for_each(|(out, x)| Slot::copy(out, &x[self.first * h * w..][..some]));
+        };
+        // SAFETY: every sample writes as many channels as asked for.
+        let out = unsafe { filled(b * some, fill) };
+        Ok((CpuStorage::F32(out), Shape::from((b, self.count, h, w))))
     }
 }

@@ -10,7 +10,9 @@
 use crate::elementwise::add_into;
 use candle_core::backprop::GradStore;
 use candle_core::op::BackpropOp;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId,
+};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -169,7 +171,12 @@ fn take_all(store: &mut GradStore, sums: &mut HashMap<TensorId, Sum>) -> Result<
 }
 
 /// Adds an operator's gradient to its argument's, or hands it to candle where candle made the argument.
-fn give(sums: &mut HashMap<TensorId, Sum>, arg: Tensor, gradient: Option<Tensor>, came_from: &Tensor) -> Result<()> {
+fn give(
+    sums: &mut HashMap<TensorId, Sum>,
+    arg: Tensor,
+    gradient: Option<Tensor>,
+    came_from: &Tensor,
+) -> Result<()> {
     let Some(gradient) = gradient.filter(|_| arg.track_op()) else {
         return Ok(());
     };
@@ -189,9 +196,15 @@ fn add(sums: &mut HashMap<TensorId, Sum>, to: &Tensor, gradient: Tensor, ours: b
 
 fn add_by_id(sums: &mut HashMap<TensorId, Sum>, id: TensorId, gradient: Tensor, ours: bool) -> Result<()> {
     let sum = match sums.remove(&id) {
-        None => Sum { tensor: gradient, ours },
+        None => Sum {
+            tensor: gradient,
+            ours,
+        },
         Some(sum) if sum.ours && add_into(&sum.tensor, &gradient)? => sum,
-        Some(sum) if ours && add_into(&gradient, &sum.tensor)? => Sum { tensor: gradient, ours },
+        Some(sum) if ours && add_into(&gradient, &sum.tensor)? => Sum {
+            tensor: gradient,
+            ours,
+        },
         Some(sum) => Sum {
             tensor: (sum.tensor + gradient)?.detach(),
             ours: true,
@@ -211,10 +224,12 @@ enum Plan {
 fn plan(args: &[&Tensor]) -> Plan {
     MODE.with(|mode| match &*mode.borrow() {
         Mode::Graph => Plan::Graph,
-        Mode::Record(_) if args.iter().any(|a| a.track_op()) => match args.iter().all(|a| a.device().is_cpu()) {
-            true => Plan::Record,
-            false => Plan::Graph,
-        },
+        Mode::Record(_) if args.iter().any(|a| a.track_op()) => {
+            match args.iter().all(|a| a.device().is_cpu()) {
+                true => Plan::Record,
+                false => Plan::Graph,
+            }
+        }
         Mode::Record(_) | Mode::Forget => Plan::Plain,
     })
 }

@@ -1,7 +1,8 @@
 //! One optimiser step: the losses of its batches, their gradients added up, clipped, AdamW, moving average.
 
 use crate::{
-    AdamW, Error, Objective, Result, TrainConfig, Update, clip_factor, ema_decay, global_norm, objective::Loss,
+    AdamW, Error, Objective, Result, TrainConfig, Update, clip_factor, ema_decay, global_norm,
+    objective::Loss,
 };
 use allpet_nn::{Params, Tape, record};
 use candle_core::{DType, Tensor};
@@ -105,7 +106,9 @@ impl Learner {
     fn add_gradients(&self, sums: &mut BTreeMap<String, Tensor>, tape: Tape, loss: Loss) -> Result<()> {
         let mut store = tape.backward(&loss.total)?;
         for (name, var) in self.adamw.params() {
-            let Some(gradient) = store.remove(var) else { continue };
+            let Some(gradient) = store.remove(var) else {
+                continue;
+            };
             let gradient = gradient.detach().contiguous()?;
             let sum = match sums.remove(name) {
                 Some(sum) => (sum + gradient)?,

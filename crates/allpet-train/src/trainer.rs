@@ -75,7 +75,9 @@ impl Trainer<'_> {
             run.save(observers)?;
         }
         if start >= steps {
-            return Ok(Outcome::Finished { ema: run.learner.adamw().ema() });
+            return Ok(Outcome::Finished {
+                ema: run.learner.adamw().ema(),
+            });
         }
         // One batch waits while the next is drawn; the channel keeps the order.
         let (sender, receiver) = sync_channel(1);

@@ -70,7 +70,11 @@ fn correlate(
 #[inline(always)]
 fn three(lines: &[f32], width: usize, w: &[f32], start: f32, out: &mut [f32]) {
     let reach = out.len() + 2;
-    let (a, b, c) = (&lines[..reach], &lines[width..][..reach], &lines[2 * width..][..reach]);
+    let (a, b, c) = (
+        &lines[..reach],
+        &lines[width..][..reach],
+        &lines[2 * width..][..reach],
+    );
     for (i, to) in out.iter_mut().enumerate() {
         let first = w[0] * a[i] + w[1] * a[i + 1] + w[2] * a[i + 2];
         let second = w[3] * b[i] + w[4] * b[i + 1] + w[5] * b[i + 2];
@@ -89,7 +93,14 @@ pub(super) fn weight_gradient(s: &Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
             let mut sums = vec![0f64; out.len()];
             for sample in 0..s.batch {
                 let plane = sample * s.groups + channel;
-                planes.pad(&x[plane * s.pixels()..][..s.pixels()], 1, (s.height, s.width), 1, pad, (pad, pad));
+                planes.pad(
+                    &x[plane * s.pixels()..][..s.pixels()],
+                    1,
+                    (s.height, s.width),
+                    1,
+                    pad,
+                    (pad, pad),
+                );
                 let g = &g[plane * s.out_pixels()..][..s.out_pixels()];
                 vectorised(
                     #[inline(always)]

@@ -13,6 +13,7 @@ mod product;
 mod weight_gradient;
 
 use crate::cpu::floats;
+use crate::lanes::{Slot, filled};
 use crate::tape::apply3;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use product::{Packed, Planes, Windows, windows_product};
@@ -164,7 +165,7 @@ fn each_group(
     packed: &[Packed],
     x: &[f32],
     inputs: usize,
-    out: &mut [f32],
+    out: &mut [Slot],
     outputs: usize,
     fill: impl Fn(&mut Planes, &[f32]) + Sync,
     windows: Windows,
@@ -218,9 +219,11 @@ impl CustomOp3 for Conv {
                 lw.dims(),
             );
         }
-        let mut out = vec![0f32; s.batch * channels * s.out_pixels()];
-        if s.depthwise() {
+        let length = s.batch * channels * s.out_pixels();
+        let out = if s.depthwise() {
+            let mut out = vec![0f32; length];
             depthwise::forward(&s, x, w, Some(b), &mut out);
+            out
         } else {
             let depth = s.c_in * s.taps();
             let packed: Vec<_> = w
@@ -228,11 +231,17 @@ impl CustomOp3 for Conv {
                 .map(|w| Packed::new(s.c_out, depth, |row, k| w[row * depth + k]))
                 .collect();
             let pad = s.window.padding;
-            let fill =
-                |planes: &mut Planes, x: &[f32]| planes.pad(x, s.c_in, (s.height, s.width), 1, pad, (pad, pad));
+            let fill = |planes: &mut Planes, x: &[f32]| {
+                planes.pad(x, s.c_in, (s.height, s.width), 1, pad, (pad, pad))
+            };
             let (inputs, outputs) = (s.c_in * s.pixels(), s.c_out * s.out_pixels());
-            each_group(&packed, x, inputs, &mut out, outputs, fill, s.windows(), Some(b));
-        }
+            // SAFETY: every sample and group writes its part of the output, tile by tile.
+            unsafe {
+                filled(length, |out| {
+                    each_group(&packed, x, inputs, out, outputs, fill, s.windows(), Some(b))
+                })
+            }
+        };
         Ok((
             CpuStorage::F32(out),
             Shape::from((s.batch, channels, s.out_height, s.out_width)),
@@ -286,9 +295,11 @@ impl CustomOp2 for InputGradient {
             floats("conv2d gradient", w, lw)?,
         );
         let (taps, channels) = (s.taps(), s.groups * s.c_in);
-        let mut out = vec![0f32; s.batch * channels * s.pixels()];
-        if s.depthwise() {
+        let length = s.batch * channels * s.pixels();
+        let out = if s.depthwise() {
+            let mut out = vec![0f32; length];
             depthwise::input_gradient(&s, g, w, &mut out);
+            out
         } else {
             // Row = input channel, k = (output channel, flipped tap).
             let packed: Vec<_> = w
@@ -315,8 +326,13 @@ impl CustomOp2 for InputGradient {
                 width: s.width,
             };
             let (inputs, outputs) = (s.c_out * s.out_pixels(), s.c_in * s.pixels());
-            each_group(&packed, g, inputs, &mut out, outputs, fill, windows, None);
-        }
+            // SAFETY: every sample and group writes its part of the output, tile by tile.
+            unsafe {
+                filled(length, |out| {
+                    each_group(&packed, g, inputs, out, outputs, fill, windows, None)
+                })
+            }
+        };
         Ok((
             CpuStorage::F32(out),
             Shape::from((s.batch, channels, s.height, s.width)),

@@ -1,9 +1,10 @@
 //! The product under a convolution and its input gradient: weights times windows, without the matrix of windows.
 //!
-//! Windows of a tile of pixels are packed for a few channels at a time into a panel that stays in the first-level cache
-//! while every block of output channels passes over it.
+//! Where an image row fills the registers, windows are read in place. Elsewhere the windows of a tile of pixels are
+//! packed for a few channels at a time into a panel that stays in the first-level cache while every block of output
+//! channels passes over it.
 
-use crate::lanes::{Kernel, Start, Sum};
+use crate::lanes::{Kernel, Slot, Start, Sum};
 use rayon::prelude::*;
 
 /// Rows of the panel: at two registers of 64 bytes a row, half of a first-level cache of 32 KiB.
@@ -28,9 +29,9 @@ impl Packed {
             rest = behind;
         }
         let pack = |(top, m, block): (usize, usize, &mut [f32])| {
-            for row in 0..m {
-                for k in 0..depth {
-                    block[k * m + row] = weight(top + row, k);
+            for (k, to) in block.chunks_exact_mut(m).enumerate() {
+                for (row, to) in to.iter_mut().enumerate() {
+                    *to = weight(top + row, k);
                 }
             }
         };
@@ -115,7 +116,7 @@ pub(super) fn windows_product(
     planes: &Planes,
     windows: Windows,
     start: Option<&[f32]>,
-    out: &mut [f32],
+    out: &mut [Slot],
     parts: usize,
 ) {
     let kernel = Kernel::get();
@@ -136,14 +137,65 @@ pub(super) fn windows_product(
     }
 }
 
-/// The blocks of rows (first row, number of rows, output) that share a panel.
+/// A block of rows: the first, how many, and their output.
+type Block<'a> = (usize, usize, &'a mut [Slot]);
+
 fn blocks_product(
     kernel: Kernel,
     packed: &Packed,
     planes: &Planes,
     windows: Windows,
     start: Option<&[f32]>,
-    blocks: &mut [(usize, usize, &mut [f32])],
+    blocks: &mut [Block<'_>],
+) {
+    // Windows that lie in a register as they lie in the image are read where they are.
+    let whole = windows.width.is_multiple_of(kernel.n()) || windows.width == kernel.lanes && windows.height % 2 == 0;
+    if windows.stride == 1 && whole {
+        in_place(kernel, packed, planes, windows, start, blocks);
+    } else {
+        by_panels(kernel, packed, planes, windows, start, blocks);
+    }
+}
+
+fn in_place(
+    kernel: Kernel,
+    packed: &Packed,
+    planes: &Planes,
+    windows: Windows,
+    start: Option<&[f32]>,
+    blocks: &mut [Block<'_>],
+) {
+    let (taps, pixels, n) = (windows.taps, windows.height * windows.width, kernel.n());
+    let channels = packed.depth / (taps * taps);
+    for first in (0..pixels).step_by(n) {
+        let (row, col) = (first / windows.width, first % windows.width);
+        let from = &planes.data[row * planes.width + col..];
+        for (top, m, out) in &mut *blocks {
+            let sum = Sum {
+                planes: channels,
+                rows: taps,
+                cols: taps,
+                a: (taps * taps * *m, taps * *m, *m),
+                b: (planes.height * planes.width, planes.width, 1),
+                b_second: match windows.width == kernel.lanes {
+                    true => planes.width,
+                    false => kernel.lanes,
+                },
+            };
+            let start = start.map_or(Start::Zero, |start| Start::Rows(&start[*top..]));
+            let weights = &packed.values[*top * packed.depth..];
+            kernel.tile(sum, (*m, n), weights, from, start, &mut out[first..], pixels);
+        }
+    }
+}
+
+fn by_panels(
+    kernel: Kernel,
+    packed: &Packed,
+    planes: &Planes,
+    windows: Windows,
+    start: Option<&[f32]>,
+    blocks: &mut [Block<'_>],
 ) {
     let (taps, pixels, n) = (
         windows.taps * windows.taps,
@@ -158,14 +210,6 @@ fn blocks_product(
         for channel in (0..channels).step_by(step) {
             let some = step.min(channels - channel);
             pack(&mut panel, n, planes, windows, (channel, some), (first, count));
-            let sum = |m: usize| Sum {
-                rows: 1,
-                cols: some * taps,
-                a_row: 0,
-                a_col: m,
-                b_row: 0,
-                b_col: n,
-            };
             for (top, m, out) in &mut *blocks {
                 let start = match (channel, start) {
                     (0, Some(start)) => Start::Rows(&start[*top..]),
@@ -173,8 +217,9 @@ fn blocks_product(
                     _ => Start::C,
                 };
                 let weights = &packed.values[*top * packed.depth + channel * taps * *m..];
+                let sum = Sum::line(some * taps, *m, n);
                 kernel.tile(
-                    sum(*m),
+                    sum,
                     (*m, count),
                     weights,
                     &panel,
@@ -208,7 +253,11 @@ fn pack(
             for tap_row in 0..windows.taps {
                 let line = &plane[from + tap_row * planes.width..];
                 for tap_col in 0..windows.taps {
-                    copy_run(&mut panel[k * n + at..k * n + at + run], &line[tap_col..], windows.stride);
+                    copy_run(
+                        &mut panel[k * n + at..k * n + at + run],
+                        &line[tap_col..],
+                        windows.stride,
+                    );
                     k += 1;
                 }
             }

@@ -110,7 +110,8 @@ impl Args {
     fn networks(&self) -> Result<Report> {
         if let Some(case) = &self.peak {
             let mib = networks::peak(case)?;
-            let text = format!("{case}: {mib:.0} MiB at the height of three steps, beyond what was there before");
+            let text =
+                format!("{case}: {mib:.0} MiB at the height of three steps, beyond what was there before");
             return Ok(Report::new(json!({ "case": case, "peak_mib": mib }), text));
         }
         let cases = networks::cases()?;
@@ -124,7 +125,8 @@ impl Args {
             format!("{name} {shape}: {}", parts.collect::<Vec<_>>().join(", "))
         };
         let text: Vec<String> = cases.iter().map(line).collect();
-        let json = json!({ "threads": rayon::current_num_threads(), "device": self.device.name(), "cases": cases });
+        let json =
+            json!({ "threads": rayon::current_num_threads(), "device": self.device.name(), "cases": cases });
         Ok(Report::new(json, text.join("\n")))
     }
 

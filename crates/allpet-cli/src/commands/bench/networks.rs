@@ -9,7 +9,9 @@ use allpet::core::{Prompt, fill_normal, stream};
 use allpet::diffusion::Conditioning;
 use allpet::foundation::{DenoiserConfig, UNet};
 use allpet::nn::{self, Params, Window, record, without_gradients};
-use allpet::train::{AdamW, BoxError, Learner, Loss, Objective, TrainConfig, Update, clip_factor, global_norm};
+use allpet::train::{
+    AdamW, BoxError, Learner, Loss, Objective, TrainConfig, Update, clip_factor, global_norm,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -31,7 +33,10 @@ fn draw(name: &str, shape: &[usize]) -> Result<Tensor> {
 
 fn uniform(name: &str, shape: &[usize]) -> Result<Tensor> {
     // Only its range matters here: 0 to 1, as masks and intensities have.
-    draw(name, shape)?.tanh().and_then(|t| t.affine(0.5, 0.5)).map_err(other)
+    draw(name, shape)?
+        .tanh()
+        .and_then(|t| t.affine(0.5, 0.5))
+        .map_err(other)
 }
 
 fn var(name: &str, shape: &[usize]) -> Result<Var> {
@@ -54,7 +59,10 @@ impl Case {
         shapes: &[&[usize]],
         operator: impl Fn(&[Tensor]) -> candle::Result<Tensor> + 'static,
     ) -> Result<Self> {
-        let inputs = shapes.iter().enumerate().map(|(i, s)| var(&format!("{name}{i}"), s));
+        let inputs = shapes
+            .iter()
+            .enumerate()
+            .map(|(i, s)| var(&format!("{name}{i}"), s));
         Ok(Self {
             name,
             shape: shapes[0].to_vec(),
@@ -83,10 +91,16 @@ impl Case {
             without_gradients(|| (self.operator)(&plain)).map_err(other)?;
             Ok(())
         })?;
+        let zero = (self.operator)(&plain)
+            .and_then(|y| y.zeros_like())
+            .map_err(other)?;
         let tracked: Vec<Tensor> = self.inputs.iter().map(|v| v.as_tensor().clone()).collect();
         let train = Timing::of(|| {
-            let (y, tape) = record(|| (self.operator)(&tracked));
-            let loss = y.and_then(|y| y.sqr()?.sum_all()).map_err(other)?;
+            let (loss, tape) = record(|| {
+                let y = (self.operator)(&tracked)?;
+                nn::mean_squared_error(&y, &zero)
+            });
+            let loss = loss.map_err(other)?;
             tape.backward(&loss).map_err(other)?;
             Ok(())
         })?;
@@ -101,20 +115,36 @@ impl Case {
 
 fn operators() -> Result<Vec<Case>> {
     let same = Window::same(3);
-    let halve = Window { stride: 2, padding: 1 };
+    let halve = Window {
+        stride: 2,
+        padding: 1,
+    };
     let mut cases = Vec::new();
-    for x in [[4, 64, 64, 64], [4, 128, 32, 32], [4, 32, 128, 128], [16, 64, 32, 32]] {
+    for x in [
+        [4, 64, 64, 64],
+        [4, 128, 32, 32],
+        [4, 32, 128, 128],
+        [16, 64, 32, 32],
+    ] {
         cases.push(Case::conv("conv3x3", x, (x[1], 3), same, 1)?);
     }
     cases.push(Case::conv("conv3x3_stride2", [4, 64, 64, 64], (64, 3), halve, 1)?);
-    cases.push(Case::conv("conv1x1", [4, 128, 32, 32], (128, 1), Window::same(1), 1)?);
+    cases.push(Case::conv(
+        "conv1x1",
+        [4, 128, 32, 32],
+        (128, 1),
+        Window::same(1),
+        1,
+    )?);
     cases.push(Case::conv("depthwise3x3", [4, 64, 64, 64], (64, 3), same, 64)?);
     for x in [[4, 64, 64, 64], [4, 32, 128, 128]] {
         cases.push(Case::new("groupnorm_silu", &[&x, &[x[1]], &[x[1]]], |t| {
             nn::group_norm(&t[0], &t[1], &t[2], 8, true)
         })?);
     }
-    cases.push(Case::new("upsample_nearest2", &[&[4, 64, 32, 32]], |t| nn::upsample_nearest(&t[0]))?);
+    cases.push(Case::new("upsample_nearest2", &[&[4, 64, 32, 32]], |t| {
+        nn::upsample_nearest(&t[0])
+    })?);
     Ok(cases)
 }
 
@@ -180,7 +210,7 @@ impl Objective for Denoising {
     type Batch = ();
 
     fn loss(&self, (): &(), _: u64) -> std::result::Result<Loss, BoxError> {
-        Ok((self.predict()? - &self.target)?.sqr()?.mean_all()?.into())
+        Ok(nn::mean_squared_error(&self.predict()?, &self.target)?.into())
     }
 }
 
@@ -250,7 +280,8 @@ pub(super) fn cases() -> Result<Vec<Value>> {
         without_gradients(|| objective.predict()).map_err(other)?;
         Ok(())
     })?;
-    found.push(json!({ "case": "sampling_step", "shape": objective.x.dims(), "step_ms": sampling.median_ms }));
+    found
+        .push(json!({ "case": "sampling_step", "shape": objective.x.dims(), "step_ms": sampling.median_ms }));
     for case in STEPS {
         let (shape, mut take) = training_step(case)?;
         found.push(json!({ "case": case, "shape": shape, "step_ms": Timing::of(&mut take)?.median_ms }));
@@ -262,10 +293,13 @@ pub(super) fn cases() -> Result<Vec<Value>> {
 pub(super) fn peak(case: &str) -> Result<f64> {
     let read = |key: &str| -> Result<f64> {
         let status = std::fs::read_to_string("/proc/self/status").ok();
-        let line = status.as_deref().and_then(|s| s.lines().find(|l| l.starts_with(key)));
+        let line = status
+            .as_deref()
+            .and_then(|s| s.lines().find(|l| l.starts_with(key)));
         let kib = line.and_then(|l| l.split_whitespace().nth(1)?.parse::<f64>().ok());
-        kib.map(|k| k / 1024.0)
-            .ok_or_else(|| Fault::Other("this system does not tell a program's peak memory; Linux does".into()))
+        kib.map(|k| k / 1024.0).ok_or_else(|| {
+            Fault::Other("this system does not tell a program's peak memory; Linux does".into())
+        })
     };
     let (_, mut take) = training_step(case)?;
     let before = read("VmRSS:")?;

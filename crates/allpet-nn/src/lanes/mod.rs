@@ -1,8 +1,15 @@
 //! Vector lanes and the register-tile kernel under every convolution, its gradients and the linear layer.
 //!
 //! One kernel text serves AVX-512, AVX2 and portable code: [`tile`] is generic over [`Lane`] and inlined into
-//! one function per instruction set. All `unsafe` of the crate lives in this file.
+//! one function per instruction set. All `unsafe` of the crate lives in this folder, but for the calls of
+//! [`filled`], each with its reason.
 #![allow(unsafe_code)]
+
+mod output;
+mod transpose;
+
+pub(crate) use output::{Slot, filled};
+pub(crate) use transpose::transpose;
 
 use std::sync::OnceLock;
 
@@ -87,28 +94,40 @@ unsafe impl Lane for [f32; 4] {
     }
 }
 
-/// The sum that a tile computes: `C[m][n] = start[m] (+ C[m][n]) + Σ_{i<rows} Σ_{j<cols} A[i,j][m] · B[i,j][n]`.
+/// The sum that a tile computes: `C[m][n] = start + Σ_{h<planes} Σ_{i<rows} Σ_{j<cols} A[h,i,j][m] · B[h,i,j][n]`.
 ///
-/// `A[i,j]` and `B[i,j]` are short contiguous vectors at `i·row + j·col` floats from their starts; the two-level
-/// sum walks an image's rows and columns for a weight gradient, and a packed panel (`rows = 1`) otherwise.
+/// `A[h,i,j]` is a short contiguous vector at `h·a.0 + i·a.1 + j·a.2` floats from its start, and so is `B[h,i,j]`, whose
+/// second register lies `b_second` floats behind its first. The three levels walk channels and taps of windows read in
+/// place, or samples, rows and columns for a weight gradient; a packed panel needs the last one only.
 #[derive(Clone, Copy)]
 pub(crate) struct Sum {
+    pub(crate) planes: usize,
     pub(crate) rows: usize,
     pub(crate) cols: usize,
-    pub(crate) a_row: usize,
-    pub(crate) a_col: usize,
-    pub(crate) b_row: usize,
-    pub(crate) b_col: usize,
+    pub(crate) a: (usize, usize, usize),
+    pub(crate) b: (usize, usize, usize),
+    pub(crate) b_second: usize,
 }
 
 impl Sum {
-    /// Index of the last float that a vector of `width` starts reaching, plus one.
-    fn reach(rows: usize, cols: usize, row: usize, col: usize, width: usize) -> usize {
-        if rows == 0 || cols == 0 {
-            0
-        } else {
-            (rows - 1) * row + (cols - 1) * col + width
+    /// Over `depth` vectors, `a` and `b` floats apart.
+    pub(crate) fn line(depth: usize, a: usize, b: usize) -> Self {
+        Self {
+            planes: 1,
+            rows: 1,
+            cols: depth,
+            a: (0, 0, a),
+            b: (0, 0, b),
+            b_second: Kernel::get().lanes,
         }
+    }
+
+    /// Index of the last float that vectors of `width` reach, plus one.
+    fn reach(&self, step: (usize, usize, usize), width: usize) -> usize {
+        if self.planes == 0 || self.rows == 0 || self.cols == 0 {
+            return 0;
+        }
+        (self.planes - 1) * step.0 + (self.rows - 1) * step.1 + (self.cols - 1) * step.2 + width
     }
 }
 
@@ -194,8 +213,9 @@ impl Kernel {
         })
     }
 
-    /// Computes one tile of C: `m` rows by `columns` of `sum`, rows `c_row` floats apart.
+    /// Computes one tile of C: `m` rows by `columns` of `sum`, rows `c_row` floats apart; all of it is written.
     ///
+    /// With [`Start::C`] the tile must have been written before.
     /// B must reach a whole register beyond the columns asked for: [`Kernel::n`] floats, or `lanes` where those suffice.
     ///
     /// # Panics
@@ -208,7 +228,7 @@ impl Kernel {
         a: &[f32],
         b: &[f32],
         start: Start<'_>,
-        c: &mut [f32],
+        c: &mut [Slot],
         c_row: usize,
     ) {
         if m == 0 || columns == 0 {
@@ -217,14 +237,9 @@ impl Kernel {
         let wide = columns > self.lanes;
         let n = if wide { 2 * self.lanes } else { self.lanes };
         assert!(m <= self.most && columns <= n, "a tile of {m} x {columns}");
-        assert!(
-            a.len() >= Sum::reach(sum.rows, sum.cols, sum.a_row, sum.a_col, m),
-            "A too short for its tile"
-        );
-        assert!(
-            b.len() >= Sum::reach(sum.rows, sum.cols, sum.b_row, sum.b_col, n),
-            "B too short for its tile"
-        );
+        assert!(a.len() >= sum.reach(sum.a, m), "A too short for its tile");
+        let width = if wide { sum.b_second + self.lanes } else { self.lanes };
+        assert!(b.len() >= sum.reach(sum.b, width), "B too short for its tile");
         assert!(c.len() >= (m - 1) * c_row + columns, "C too short for its tile");
         let (rows, add) = match start {
             Start::Rows(values) => {
@@ -237,19 +252,22 @@ impl Kernel {
         let (a, b) = (a.as_ptr(), b.as_ptr());
         if columns == n {
             // SAFETY: the lengths were checked above, and `set` was chosen by detection.
-            unsafe { self.run(sum, m, wide, a, b, rows, c.as_mut_ptr(), c_row, add) }
+            unsafe { self.run(sum, m, wide, a, b, rows, c.as_mut_ptr().cast(), c_row, add) }
             return;
         }
         let mut whole = [0f32; LARGEST];
         if add {
             for (to, from) in whole.chunks_mut(n).zip(c.chunks(c_row)).take(m) {
-                to[..columns].copy_from_slice(&from[..columns]);
+                for (to, from) in to.iter_mut().zip(&from[..columns]) {
+                    // SAFETY: with `Start::C` the tile has been written.
+                    *to = unsafe { from.0.assume_init() };
+                }
             }
         }
         // SAFETY: as above; `whole` holds the largest tile.
         unsafe { self.run(sum, m, wide, a, b, rows, whole.as_mut_ptr(), n, add) }
         for (to, from) in c.chunks_mut(c_row).zip(whole.chunks(n)).take(m) {
-            to[..columns].copy_from_slice(&from[..columns]);
+            to[..columns].iter_mut().zip(from).for_each(|(to, v)| to.set(*v));
         }
     }
 
@@ -338,23 +356,31 @@ unsafe fn tile<L: Lane, const M: usize, const N: usize>(
                 *row = [L::splat(*start.add(m)); N];
             }
         }
-        for i in 0..s.rows {
-            let (mut a, mut b) = (a.add(i * s.a_row), b.add(i * s.b_row));
-            for _ in 0..s.cols {
-                let mut lanes = [L::splat(0.0); N];
-                for (n, lane) in lanes.iter_mut().enumerate() {
-                    *lane = L::load(b.add(n * L::WIDTH));
-                }
-                for (m, row) in sums.iter_mut().enumerate() {
-                    let weight = L::splat(*a.add(m));
-                    for (sum, lane) in row.iter_mut().zip(lanes) {
-                        *sum = sum.multiply_add(weight, lane);
+        // The last step of a walk may leave the allocation by less than one stride; `wrapping_add` never reads there.
+        let (mut a_plane, mut b_plane) = (a, b);
+        for _ in 0..s.planes {
+            let (mut a_row, mut b_row) = (a_plane, b_plane);
+            for _ in 0..s.rows {
+                let (mut a, mut b) = (a_row, b_row);
+                for _ in 0..s.cols {
+                    let mut lanes = [L::splat(0.0); N];
+                    for (n, lane) in lanes.iter_mut().enumerate() {
+                        *lane = L::load(b.add(n * s.b_second));
                     }
+                    for (m, row) in sums.iter_mut().enumerate() {
+                        let weight = L::splat(*a.add(m));
+                        for (sum, lane) in row.iter_mut().zip(lanes) {
+                            *sum = sum.multiply_add(weight, lane);
+                        }
+                    }
+                    a = a.wrapping_add(s.a.2);
+                    b = b.wrapping_add(s.b.2);
                 }
-                // The last step may leave the allocation by less than one stride; `wrapping_add` never reads there.
-                a = a.wrapping_add(s.a_col);
-                b = b.wrapping_add(s.b_col);
+                a_row = a_row.wrapping_add(s.a.1);
+                b_row = b_row.wrapping_add(s.b.1);
             }
+            a_plane = a_plane.wrapping_add(s.a.0);
+            b_plane = b_plane.wrapping_add(s.b.0);
         }
         for (m, row) in sums.iter().enumerate() {
             for (n, sum) in row.iter().enumerate() {
@@ -418,27 +444,44 @@ mod tests {
 
     fn one_tile(kernel: Kernel, m: usize, columns: usize) {
         let n = kernel.n();
-        let sum = Sum {
-            rows: 3,
-            cols: 5,
-            a_row: 5 * m,
-            a_col: m,
-            b_row: 7 * n,
-            b_col: n,
-        };
-        let a: Vec<f32> = (0..15 * m).map(|i| ((i * 7) % 11) as f32 - 5.0).collect();
-        let b: Vec<f32> = (0..21 * n).map(|i| ((i * 5) % 13) as f32 - 6.0).collect();
+        // Two planes of three rows of five, the second register right behind the first, and then 2n behind it.
+        for second in [kernel.lanes, 2 * n] {
+            let sum = Sum {
+                planes: 2,
+                rows: 3,
+                cols: 5,
+                a: (16 * m, 5 * m, m),
+                b: (23 * n, 7 * n, n),
+                b_second: second,
+            };
+            sums(kernel, sum, m, columns);
+        }
+    }
+
+    fn sums(kernel: Kernel, sum: Sum, m: usize, columns: usize) {
+        let n = kernel.n();
+        let a: Vec<f32> = (0..32 * m).map(|i| ((i * 7) % 11) as f32 - 5.0).collect();
+        let b: Vec<f32> = (0..48 * n).map(|i| ((i * 5) % 13) as f32 - 6.0).collect();
         let rows: Vec<f32> = (0..m).map(|i| i as f32).collect();
         for (start, first) in [(Start::Zero, 0.0), (Start::C, 1.0), (Start::Rows(&rows), 0.0)] {
             let mut c = vec![1f32; m * n];
-            kernel.tile(sum, (m, columns), &a, &b, start, &mut c, n);
+            kernel.tile(sum, (m, columns), &a, &b, start, Slot::of(&mut c), n);
             for i in 0..m {
                 for j in 0..n {
-                    let exact: f32 = (0..3)
-                        .flat_map(|r| (0..5).map(move |q| (r, q)))
-                        .map(|(r, q)| a[r * 5 * m + q * m + i] * b[r * 7 * n + q * n + j])
-                        .sum();
-                    let begun = if matches!(start, Start::Rows(_)) { rows[i] } else { first };
+                    let lane = match j < kernel.lanes {
+                        true => j,
+                        false => sum.b_second + j - kernel.lanes,
+                    };
+                    let mut exact = 0.0;
+                    for (h, r, q) in (0..30).map(|k| (k / 15, k / 5 % 3, k % 5)) {
+                        exact += a[h * sum.a.0 + r * sum.a.1 + q * sum.a.2 + i]
+                            * b[h * sum.b.0 + r * sum.b.1 + q * sum.b.2 + lane];
+                    }
+                    let begun = if matches!(start, Start::Rows(_)) {
+                        rows[i]
+                    } else {
+                        first
+                    };
                     let expected = if j < columns { begun + exact } else { 1.0 };
                     assert_eq!(c[i * n + j], expected, "{kernel:?} {m} x {columns} at {i}, {j}");
                 }
