@@ -125,7 +125,7 @@ fn faults_are_one_clear_line_and_leave_the_features() {
     let shape = error(Gate::Printed, &disc().slice(ndarray::s![..11, ..]).to_owned());
     assert_eq!(
         shape,
-        "features has shape [2, 3, 12, 21]; expected [.., 11, 21] as the attention"
+        "feature map has shape [2, 3, 12, 21]; expected [.., 11, 21] as the attention"
     );
     let mut wrong = attention.clone();
     wrong[[4, 5]] = 1.5;

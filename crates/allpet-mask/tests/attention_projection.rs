@@ -42,6 +42,8 @@ fn chords(shapes: &[RoiShape], geometry: &ParallelGeometry) -> Array2<f32> {
 }
 
 fn worst(a: &Array2<f32>, b: &Array2<f32>) -> f64 {
+    // A maximum would pass over NaN.
+    assert!(a.iter().chain(b).all(|v| v.is_finite()));
     a.iter()
         .zip(b)
         .map(|(a, b)| f64::from((a - b).abs()))
@@ -179,12 +181,12 @@ fn pixels_are_projected_as_the_squares_they_are() {
             height_mm: 5.0,
         })
         .collect();
-    // 45 views at odd angles, and 0 and 90 degrees with rays on the borders between pixels.
+    // Odd angles, and 0 and 90 degrees with rays on the borders between pixels.
     for geometry in [odd(), ParallelGeometry::new(4, 29, 5.0).unwrap()] {
         let roi = Roi::from_pixels(pixels.clone(), grid).unwrap();
         let found = roi.chords_mm(&geometry, &rays()).unwrap();
         let expected = project(&squares, &geometry);
-        assert!(worst(&found, &expected) < 2e-3, "{}", worst(&found, &expected));
+        assert!(worst(&found, &expected) < 1e-5, "{}", worst(&found, &expected));
         // Control: the same pixels, upside down.
         let turned = Roi::from_pixels(pixels.slice(s![..;-1, ..]).to_owned(), grid).unwrap();
         assert!(worst(&turned.chords_mm(&geometry, &rays()).unwrap(), &expected) > 5.0);
@@ -316,7 +318,7 @@ fn cells_of_features_are_the_means_of_the_fine_chords() {
                 .mean()
                 .unwrap()
         });
-        assert!(worst(&found, &means) < 2e-5, "{}", worst(&found, &means));
+        assert!(worst(&found, &means) < 5e-6, "{}", worst(&found, &means));
         // Control: the start angle of the sinogram, not that of the cells.
         if views > 1 {
             let same_start = ParallelGeometry {

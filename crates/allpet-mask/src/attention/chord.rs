@@ -27,6 +27,9 @@ const BESIDE: f64 = 1e-6;
 #[serde(deny_unknown_fields, default)]
 pub struct AttentionConfig {
     /// Eq. 4 (by the greatest chord) or eq. 5 (chords in pixels of the region's grid, clipped at one).
+    ///
+    /// Where the shadows of two lesions cross their chords add up, and by eq. 4 all other rays are dimmed by it; eq. 5
+    /// gives small lesions the weight of large ones.
     pub normalise: Normalisation,
     /// Rays over the width of a bin, 1 to 256; 1 is the line through its middle.
     pub rays: usize,

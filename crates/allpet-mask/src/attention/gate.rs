@@ -72,7 +72,7 @@ impl Gate {
         if !features.shape().ends_with(attention.shape()) {
             let [views, bins] = [attention.nrows(), attention.ncols()];
             return Err(allpet_core::Error::Shape {
-                what: "features".to_owned(),
+                what: "feature map".to_owned(),
                 expected: format!("[.., {views}, {bins}] as the attention"),
                 got: features.shape().to_vec(),
             }

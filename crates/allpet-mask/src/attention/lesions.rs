@@ -100,6 +100,9 @@ pub struct Lesions {
 
 impl Lesions {
     /// `M_ROI^I`: hot and cold together.
+    ///
+    /// # Errors
+    /// Masks that no longer fit [`Lesions::grid`].
     pub fn roi(&self) -> Result<Roi> {
         let both = Zip::from(&self.hot).and(&self.cold).map_collect(|a, b| *a || *b);
         Roi::from_pixels(both, self.grid)
