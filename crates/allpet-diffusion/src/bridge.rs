@@ -1,8 +1,8 @@
 //! Diffusion bridges: processes pinned to data at `t = 0` and to a given state `x_T` at `t = T`.
 //!
 //! A linear diffusion `dx = f·x dt + g dw` with signal `α_t` and noise `α_t·ρ_t` (`ρ² = 1/SNR`), conditioned by Doob's
-//! h-transform on its end, has the marginal (Zhou et al., "Denoising diffusion bridge models", arXiv:2309.16948,
-//! section 3.2; ALL-PET eqs. 22-25)
+//! h-transform on its end, has the marginal (Zhou et al., "Denoising diffusion bridge models", arXiv:2309.16948;
+//! ALL-PET eqs. 22-25)
 //!
 //! `a = (α/α_T)·ρ²/ρ_T²`, `b = α·(1 - ρ²/ρ_T²)`, `c = α·ρ·√(1 - ρ²/ρ_T²)`.
 //!

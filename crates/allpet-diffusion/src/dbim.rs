@@ -1,12 +1,12 @@
 //! DBIM: Zheng et al., "Diffusion bridge implicit models" (arXiv:2405.15885), for any bridge whose marginals are known.
 //!
-//! From `s` to `t` with `ω` the noise of the step and `k = √(c_t² - ω²)/c_s` (their eqs. 8 and 10):
+//! From `s` to `t` with `ω` the noise of the step and `k = √(c_t² - ω²)/c_s`:
 //! `x ← k·x + (b_t - k·b_s)·x̂ + (a_t - k·a_s)·x_T + ω·ε`.
 //!
 //! `η = 1` is the Markovian posterior, where `x_T` drops out: `k = a_t/a_s`, `ω_1² = c_t² - k²·c_s²`, which equals their
 //! `α_t·ρ_t·√(1 - ρ_t²/ρ_s²)` but needs no `α` and no `ρ`. In general `ω = η·ω_1`.
 //!
-//! Second order (their eq. 19 and appendix; `η = 0`), `λ = ln(b/c)`, `h = λ_t - λ_s`, `h₂ = λ_s - λ_u`, `u` before `s`:
+//! Second order, for `η = 0` as in the paper, `λ = ln(b/c)`, `h = λ_t - λ_s`, `h₂ = λ_s - λ_u`, `u` before `s`:
 //! `x ← (c_t/c_s)·x + (a_t - a_s·c_t/c_s)·x_T + b_t·[(1 - e^-h)·x̂ + (e^-h + h - 1)·(x̂ - x̂_u)/h₂]`.
 //!
 //! **The ends.** At `T` the state is a point, `c_s = 0`, and any `k` gives the same mean: the step out of `T` draws its

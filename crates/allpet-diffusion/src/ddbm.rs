@@ -1,4 +1,4 @@
-//! DDBM's own sampler: Zhou et al., arXiv:2309.16948, section 4.3 and algorithm 1; ALL-PET eqs. 23-25.
+//! DDBM's own hybrid sampler: Zhou et al., "Denoising diffusion bridge models" (arXiv:2309.16948); ALL-PET eqs. 23-25.
 //!
 //! A step first goes the share `churn` of its way by Euler's rule on the reverse SDE, the rest by Heun's on the
 //! probability-flow ODE (`s` the bridge score of eq. 25, `h` the pull towards `x_T`):

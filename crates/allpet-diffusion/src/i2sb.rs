@@ -1,4 +1,5 @@
-//! The posterior sampler of I2SB: Liu et al., arXiv:2302.05872, algorithm 2 and eq. 4, on any bridge.
+//! The posterior sampler of I2SB: Liu et al., "I²SB: image-to-image Schrödinger bridge" (arXiv:2302.05872), eq. 4, on
+//! any bridge.
 //!
 //! `q(x_t | x_s, x̂_0)` is the product of `N(x̂_0, ρ_t²)` and `N(x_s, ρ_s² - ρ_t²)` for `α = 1`: mean
 //! `(1 - ρ_t²/ρ_s²)·x̂_0 + (ρ_t²/ρ_s²)·x_s`, variance `ρ_t²·(1 - ρ_t²/ρ_s²)`. With `ρ_t²/ρ_s² = a_t/a_s` it needs the

@@ -1,5 +1,5 @@
-//! Preconditioning of a bridge's network: Zhou et al., arXiv:2309.16948, section 4.2 and appendix A.3, which is that of
-//! Karras et al. (2022) with a second end.
+//! Preconditioning of a bridge's network: Zhou et al., "Denoising diffusion bridge models" (arXiv:2309.16948), which is
+//! that of Karras et al. (2022) with a second end.
 //!
 //! `D = c_skip·x + c_out·F([c_in·x, x_T], c_noise)` with `A = a²σ_T² + b²σ_0² + 2ab·σ_0T + c²`,
 //! `c_in = A^-½`, `c_skip = (bσ_0² + a·σ_0T)/A`, `c_out = √(a²(σ_0²σ_T² - σ_0T²) + σ_0²c²)·c_in`, `c_noise = 250·ln t`:

@@ -1,5 +1,5 @@
 //! What a trainer needs: times, noise, noisy samples and the loss (ALL-PET eqs. 16 and 19; for bridges Zhou et al.,
-//! arXiv:2309.16948, eq. 11 and section 4.2).
+//! arXiv:2309.16948).
 
 use crate::coefficients::scale_samples;
 use crate::noise::key;
