@@ -208,34 +208,37 @@ impl CustomOp3 for GroupNormGradient {
         let (scale, shift) = floats("group norm", both, lb)?.split_at(half.iter().product());
         let group = s.per_group * s.pixels;
         let per_sample = s.batch * s.channels;
-        let mut out = vec![0f32; x.len() + 2 * per_sample];
-        let (dx, small) = out.split_at_mut(x.len());
-        let (dscale, dshift) = small.split_at_mut(per_sample);
-        dx.par_chunks_mut(group)
-            .zip(dscale.par_chunks_mut(s.per_group))
-            .zip(dshift.par_chunks_mut(s.per_group))
-            .zip(x.par_chunks(group).zip(grad.par_chunks(group)))
-            .enumerate()
-            .for_each(|(index, (((dx, dscale), dshift), (x, grad)))| {
-                let first = s.first(index, self.0.groups);
-                let (affine, offset) = (&scale[first..][..s.per_group], &shift[first..][..s.per_group]);
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        group_gradient(
-                            x,
-                            grad,
-                            (affine, offset),
-                            s.pixels,
-                            self.0.silu,
-                            dx,
-                            dscale,
-                            dshift,
-                        )
-                    },
-                );
-            });
-        let length = out.len();
+        let length = x.len() + 2 * per_sample;
+        let fill = |out: &mut [Slot]| {
+            let (dx, small) = out.split_at_mut(x.len());
+            let (dscale, dshift) = small.split_at_mut(per_sample);
+            dx.par_chunks_mut(group)
+                .zip(dscale.par_chunks_mut(s.per_group))
+                .zip(dshift.par_chunks_mut(s.per_group))
+                .zip(x.par_chunks(group).zip(grad.par_chunks(group)))
+                .enumerate()
+                .for_each_init(Vec::new, |du, (index, (((dx, dscale), dshift), (x, grad)))| {
+                    du.resize(group, 0.0);
+                    let first = s.first(index, self.0.groups);
+                    let (affine, offset) = (&scale[first..][..s.per_group], &shift[first..][..s.per_group]);
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            group_gradient(
+                                x,
+                                grad,
+                                (affine, offset),
+                                s.pixels,
+                                self.0.silu,
+                                du,
+                                (dx, dscale, dshift),
+                            )
+                        },
+                    );
+                });
+        };
+        // SAFETY: every group writes its part of dx and the gradients of its channels.
+        let out = unsafe { filled(length, fill) };
         Ok((CpuStorage::F32(out), Shape::from(length)))
     }
 }
@@ -250,16 +253,15 @@ fn group_gradient(
     (scale, shift): (&[f32], &[f32]),
     pixels: usize,
     silu: bool,
-    dx: &mut [f32],
-    dscale: &mut [f32],
-    dshift: &mut [f32],
+    du: &mut [f32],
+    (dx, dscale, dshift): (&mut [Slot], &mut [Slot], &mut [Slot]),
 ) {
     let (mean, inverse) = moments(x);
     let (mut sum_g, mut sum_gx) = (0f64, 0f64);
     let planes = x
         .chunks_exact(pixels)
         .zip(grad.chunks_exact(pixels))
-        .zip(dx.chunks_exact_mut(pixels));
+        .zip(du.chunks_exact_mut(pixels));
     for (c, ((x, grad), du)) in planes.enumerate() {
         let (a, b) = (scale[c] * inverse, shift[c] - scale[c] * inverse * mean);
         if silu {
@@ -272,20 +274,23 @@ fn group_gradient(
             du.copy_from_slice(grad);
         }
         let [sum, with_hat] = lane_sum(pixels, |i| [du[i], du[i] * (x[i] - mean) * inverse]);
-        dshift[c] = sum as f32;
-        dscale[c] = with_hat as f32;
+        dshift[c].set(sum as f32);
+        dscale[c].set(with_hat as f32);
         sum_g += sum * f64::from(scale[c]);
         sum_gx += with_hat * f64::from(scale[c]);
     }
     let n = x.len() as f64;
     let (mean_g, mean_gx) = ((sum_g / n) as f32, (sum_gx / n) as f32);
-    for (c, (dx, x)) in dx
+    for (c, (dx, (x, du))) in dx
         .chunks_exact_mut(pixels)
-        .zip(x.chunks_exact(pixels))
+        .zip(x.chunks_exact(pixels).zip(du.chunks_exact(pixels)))
         .enumerate()
     {
-        for (dx, x) in dx.iter_mut().zip(x) {
-            *dx = (*dx * scale[c] - mean_g - (x - mean) * inverse * mean_gx) * inverse;
+        // dx = (du·scale - mean_g - (x - mean)·inverse·mean_gx)·inverse, with one factor for each of du, x and 1.
+        let (of_du, of_x) = (scale[c] * inverse, -inverse * inverse * mean_gx);
+        let constant = -mean_g * inverse - mean * of_x;
+        for ((dx, x), du) in dx.iter_mut().zip(x).zip(du) {
+            dx.set(of_du * du + of_x * x + constant);
         }
     }
 }

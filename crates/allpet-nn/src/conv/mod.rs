@@ -225,10 +225,14 @@ impl CustomOp3 for Conv {
             depthwise::forward(&s, x, w, Some(b), &mut out);
             out
         } else {
-            let depth = s.c_in * s.taps();
+            let (taps, depth) = (s.taps(), s.c_in * s.taps());
             let packed: Vec<_> = w
                 .chunks_exact((s.c_out * depth).max(1))
-                .map(|w| Packed::new(s.c_out, depth, |row, k| w[row * depth + k]))
+                .map(|w| {
+                    Packed::new(s.c_out, (s.c_in, taps), |row, channel, tap| {
+                        w[row * depth + channel * taps + tap]
+                    })
+                })
                 .collect();
             let pad = s.window.padding;
             let fill = |planes: &mut Planes, x: &[f32]| {
@@ -305,9 +309,8 @@ impl CustomOp2 for InputGradient {
             let packed: Vec<_> = w
                 .chunks_exact((s.c_out * s.c_in * taps).max(1))
                 .map(|w| {
-                    Packed::new(s.c_in, s.c_out * taps, |row, k| {
-                        let (channel, tap) = (k / taps, taps - 1 - k % taps);
-                        w[(channel * s.c_in + row) * taps + tap]
+                    Packed::new(s.c_in, (s.c_out, taps), |row, channel, tap| {
+                        w[(channel * s.c_in + row) * taps + taps - 1 - tap]
                     })
                 })
                 .collect();

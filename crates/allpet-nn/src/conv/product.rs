@@ -18,8 +18,13 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// `weight(row, k)` is asked for every value once.
-    pub(super) fn new(rows: usize, depth: usize, weight: impl Fn(usize, usize) -> f32 + Sync) -> Self {
+    /// Of `rows` over `channels` of `taps` each; `weight(row, channel, tap)` is asked for every value once.
+    pub(super) fn new(
+        rows: usize,
+        (channels, taps): (usize, usize),
+        weight: impl Fn(usize, usize, usize) -> f32 + Sync,
+    ) -> Self {
+        let depth = channels * taps;
         let mut values = vec![0f32; rows * depth];
         let mut rest = values.as_mut_slice();
         let mut blocks = Vec::new();
@@ -29,9 +34,11 @@ impl Packed {
             rest = behind;
         }
         let pack = |(top, m, block): (usize, usize, &mut [f32])| {
-            for (k, to) in block.chunks_exact_mut(m).enumerate() {
-                for (row, to) in to.iter_mut().enumerate() {
-                    *to = weight(top + row, k);
+            for (channel, to) in block.chunks_exact_mut(m * taps).enumerate() {
+                for (tap, to) in to.chunks_exact_mut(m).enumerate() {
+                    for (row, to) in to.iter_mut().enumerate() {
+                        *to = weight(top + row, channel, tap);
+                    }
                 }
             }
         };
@@ -78,7 +85,7 @@ impl Planes {
             for (row, from) in from.chunks(w).enumerate() {
                 let to = &mut plane[(before + row * spread) * width + before..];
                 if spread == 1 {
-                    to[..w].copy_from_slice(from);
+                    copy_run(&mut to[..w], from, 1);
                 } else {
                     for (col, value) in from.iter().enumerate() {
                         to[col * spread] = *value;
@@ -149,7 +156,8 @@ fn blocks_product(
     blocks: &mut [Block<'_>],
 ) {
     // Windows that lie in a register as they lie in the image are read where they are.
-    let whole = windows.width.is_multiple_of(kernel.n()) || windows.width == kernel.lanes && windows.height % 2 == 0;
+    let whole =
+        windows.width.is_multiple_of(kernel.n()) || windows.width == kernel.lanes && windows.height % 2 == 0;
     if windows.stride == 1 && whole {
         in_place(kernel, packed, planes, windows, start, blocks);
     } else {
@@ -276,6 +284,7 @@ fn copy_run(to: &mut [f32], from: &[f32], stride: usize) {
         return;
     }
     match to.len() {
+        64 => to.copy_from_slice(&from[..64]),
         32 => to.copy_from_slice(&from[..32]),
         16 => to.copy_from_slice(&from[..16]),
         8 => to.copy_from_slice(&from[..8]),

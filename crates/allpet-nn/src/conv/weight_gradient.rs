@@ -49,7 +49,13 @@ fn of_group(s: &Sizes, group: usize, x: &[f32], g: &[f32], out: &mut [f32]) {
     let blocks = kernel.blocks(s.c_out).count();
     let taps = s.taps();
     out.par_chunks_mut(s.c_in * taps)
-        .zip(kernel.blocks(s.c_out).enumerate().flat_map(rows_of).collect::<Vec<_>>())
+        .zip(
+            kernel
+                .blocks(s.c_out)
+                .enumerate()
+                .flat_map(rows_of)
+                .collect::<Vec<_>>(),
+        )
         .for_each(|(to, (block, row, m))| {
             for tap in 0..taps {
                 let from = (tap * m + row) * s.c_in;
@@ -121,7 +127,11 @@ fn of_block(s: &Sizes, g: &[&[f32]], first: usize, m: usize, inner: &Inner) -> V
                 rows: some_rows.min(s.out_height - row),
                 cols: s.out_width,
                 a: (pixels * m, s.out_width * m, m),
-                b: (inner.plane, stride * inner.width * inner.step, stride * inner.step),
+                b: (
+                    inner.plane,
+                    stride * inner.width * inner.step,
+                    stride * inner.step,
+                ),
                 b_second: kernel.lanes,
             };
             let a = &a[row * s.out_width * m..];

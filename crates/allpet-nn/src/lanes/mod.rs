@@ -238,7 +238,11 @@ impl Kernel {
         let n = if wide { 2 * self.lanes } else { self.lanes };
         assert!(m <= self.most && columns <= n, "a tile of {m} x {columns}");
         assert!(a.len() >= sum.reach(sum.a, m), "A too short for its tile");
-        let width = if wide { sum.b_second + self.lanes } else { self.lanes };
+        let width = if wide {
+            sum.b_second + self.lanes
+        } else {
+            self.lanes
+        };
         assert!(b.len() >= sum.reach(sum.b, width), "B too short for its tile");
         assert!(c.len() >= (m - 1) * c_row + columns, "C too short for its tile");
         let (rows, add) = match start {

@@ -22,51 +22,51 @@ pub(crate) fn transpose(
         to.len() >= (cols - 1) * to_stride + rows,
         "no room for the transpose"
     );
-    let whole = |n: usize| if wide() { n - n % SIDE } else { 0 };
-    let (whole_rows, whole_cols) = (whole(rows), whole(cols));
-    for row in (0..whole_rows).step_by(SIDE) {
-        for col in (0..whole_cols).step_by(SIDE) {
-            // SAFETY: AVX-512 was detected, and the asserted lengths cover this block on both sides.
-            #[cfg(target_arch = "x86_64")]
-            unsafe {
-                block(
-                    from.as_ptr().add(row * from_stride + col),
-                    from_stride,
-                    to.as_mut_ptr().add(col * to_stride + row),
-                    to_stride,
-                );
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        for row in (0..rows).step_by(SIDE) {
+            for col in (0..cols).step_by(SIDE) {
+                let size = (SIDE.min(rows - row), SIDE.min(cols - col));
+                // SAFETY: AVX-512 was detected, and the asserted lengths cover this block on both sides.
+                unsafe {
+                    block(
+                        from.as_ptr().add(row * from_stride + col),
+                        from_stride,
+                        to.as_mut_ptr().add(col * to_stride + row),
+                        to_stride,
+                        size,
+                    );
+                }
             }
         }
+        return;
     }
     for row in 0..rows {
-        let done = if row < whole_rows { whole_cols } else { 0 };
-        for col in done..cols {
+        for col in 0..cols {
             to[col * to_stride + row] = from[row * from_stride + col];
         }
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 const SIDE: usize = 16;
 
 #[cfg(target_arch = "x86_64")]
-fn wide() -> bool {
-    std::arch::is_x86_feature_detected!("avx512f")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn wide() -> bool {
-    false
-}
-
-#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn block(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+unsafe fn block(
+    from: *const f32,
+    from_stride: usize,
+    to: *mut f32,
+    to_stride: usize,
+    (rows, cols): (usize, usize),
+) {
     use std::arch::x86_64::*;
-    // SAFETY: the caller's promise: 16 rows of 16 floats on both sides.
+    let first = |count: usize| ((1u32 << count) - 1) as __mmask16;
+    // SAFETY: the caller's promise: `rows` rows of `cols` floats to read, the reverse to write; masks touch no more.
     unsafe {
         let mut r = [_mm512_setzero_ps(); SIDE];
-        for (i, row) in r.iter_mut().enumerate() {
-            *row = _mm512_loadu_ps(from.add(i * from_stride));
+        for (i, row) in r.iter_mut().enumerate().take(rows) {
+            *row = _mm512_maskz_loadu_ps(first(cols), from.add(i * from_stride));
         }
         // Pairs of rows, then fours within each quarter of a register, then the quarters themselves.
         let mut s = r;
@@ -94,8 +94,8 @@ unsafe fn block(from: *const f32, from_stride: usize, to: *mut f32, to_stride: u
             r[8 + i] = _mm512_shuffle_f32x4::<0xdd>(s[i], s[8 + i]);
             r[12 + i] = _mm512_shuffle_f32x4::<0xdd>(s[4 + i], s[12 + i]);
         }
-        for (i, row) in r.iter().enumerate() {
-            _mm512_storeu_ps(to.add(i * to_stride), *row);
+        for (i, row) in r.iter().enumerate().take(cols) {
+            _mm512_mask_storeu_ps(to.add(i * to_stride), first(rows), *row);
         }
     }
 }
