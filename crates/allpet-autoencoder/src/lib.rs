@@ -5,6 +5,7 @@
 //! [`AutoencoderObjective`] trains it, with eq. 9 on the decoded channels.
 
 mod config;
+mod consistency;
 mod error;
 mod intensity;
 mod model;

@@ -4,7 +4,8 @@ use crate::config::{AutoencoderConfig, Bottleneck};
 use crate::error::{Error, Result};
 use crate::shortcut;
 use allpet_nn::{
-    Conv2d, GroupNorm, Init, Params, ResidualBlock, Window, depth_to_space, space_to_depth, upsample_nearest,
+    Conv2d, GroupNorm, Init, Params, ResidualBlock, Window, add, depth_to_space, space_to_depth,
+    upsample_nearest,
 };
 use candle_core::{D, Tensor};
 
@@ -237,7 +238,7 @@ impl Autoencoder {
             }
         }
         let x = self.leave.1.forward(&self.leave.0.forward(&x)?)?;
-        Ok((depth_to_space(&x, self.config.patch)? + linear)?)
+        Ok(add(&depth_to_space(&x, self.config.patch)?, &linear)?)
     }
 }
 

@@ -1,15 +1,16 @@
 //! What the autoencoder minimises: reconstruction, bottleneck, and eq. 9 on what it decoded.
 
 use crate::config::Bottleneck;
+use crate::consistency::consistency;
 use crate::error::Result;
 use crate::intensity::Intensity;
 use crate::model::{Autoencoder, nearest_codes};
 use crate::source::CAllBatch;
 use allpet_core::{fill_normal, stream};
-use allpet_mask::tensor::loss_pn;
 use allpet_nn::mean_squared_error;
 use allpet_train::{BoxError, Loss, Objective};
 use candle_core::{DType, Tensor};
+use rayon::prelude::*;
 
 /// Mean squared error of the coded channels, the bottleneck's term, and the positive/negative loss.
 #[derive(Debug, Clone)]
@@ -28,9 +29,7 @@ impl AutoencoderObjective {
         let config = self.model.config();
         let (code, bottleneck) = match (config.bottleneck, &latent.log_variance, self.model.codes()) {
             (Bottleneck::Kl { weight }, Some(log_variance), _) => {
-                let mut noise = vec![0f32; latent.mean.elem_count()];
-                fill_normal(&mut stream(self.seed, "latent noise", step), &mut noise);
-                let noise = Tensor::from_vec(noise, latent.mean.dims(), latent.mean.device())?;
+                let noise = latent_noise(self.seed, step, &latent.mean)?;
                 let code = (&latent.mean + (log_variance * 0.5)?.exp()? * noise)?;
                 // KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ (μ² + σ² - 1 - ln σ²), here per latent value.
                 let kl = ((latent.mean.sqr()? + log_variance.exp()?)? - (log_variance + 1.0)?)?.mean_all()?;
@@ -49,8 +48,7 @@ impl AutoencoderObjective {
         };
         let decoded = self.model.decode(&code)?;
         let reconstruction = mean_squared_error(&decoded, &batch.c_all)?;
-        let linear = self.intensity.decode_tensor(&decoded)?;
-        let consistency = loss_pn(&linear, &batch.mask, 0.0)?;
+        let consistency = consistency(&decoded, &batch.mask, self.intensity)?;
         let total = ((&reconstruction + &bottleneck)? + (&consistency * config.consistency_weight))?;
         let value = |t: &Tensor| -> Result<f64> { Ok(f64::from(t.to_scalar::<f32>()?)) };
         let parts = vec![
@@ -60,6 +58,21 @@ impl AutoencoderObjective {
         ];
         Ok(Loss { total, parts })
     }
+}
+
+/// Standard normal values of a latent's shape. Each sample's depend on its own number in the run alone, so that a batch in
+/// parts has the noise of the whole.
+fn latent_noise(seed: u64, step: u64, latent: &Tensor) -> Result<Tensor> {
+    let count = latent.dim(0)?;
+    let mut noise = vec![0f32; latent.elem_count()];
+    noise
+        .par_chunks_mut((latent.elem_count() / count.max(1)).max(1))
+        .enumerate()
+        .for_each(|(i, noise)| {
+            let number = step * count as u64 + i as u64;
+            fill_normal(&mut stream(seed, "latent noise", number), noise);
+        });
+    Ok(Tensor::from_vec(noise, latent.dims(), latent.device())?)
 }
 
 impl Objective for AutoencoderObjective {

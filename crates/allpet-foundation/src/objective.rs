@@ -7,7 +7,7 @@ use crate::prompt::loosen;
 use crate::statistics::Statistics;
 use allpet_autoencoder::{Autoencoder, CAllBatch};
 use allpet_diffusion::{GaussianProcess, training};
-use allpet_nn::without_gradients;
+use allpet_nn::{mean_squared_error, without_gradients};
 use allpet_train::{BoxError, Loss, Objective};
 
 /// Mean squared error of the prediction (ε, x0 or v) at a random time, under the prompt and the mask.
@@ -52,8 +52,9 @@ impl FoundationObjective {
         let conditioning =
             self.denoiser
                 .condition(&prompts, &batch.mask, self.config.autoencoder.factor())?;
-        let times = training::draw_times(&self.process, self.seed, step, &indices);
-        let noise = training::draw_noise(self.seed, step, &indices, &latent.dims()[1..], latent.device())?;
+        // Keyed by the sample's number in the run alone, so that a batch in parts has the draws of the whole.
+        let times = training::draw_times(&self.process, self.seed, 0, &indices);
+        let noise = training::draw_noise(self.seed, 0, &indices, &latent.dims()[1..], latent.device())?;
         let noisy = training::add_noise(&self.process, &latent, None, &times, &noise)?;
         let at = training::time_tensor(&times, latent.device())?;
         let output =
@@ -64,7 +65,7 @@ impl FoundationObjective {
             .process
             .prediction
             .target(&self.process, &latent, &noise, &times)?;
-        Ok(training::loss(&output, &target)?.into())
+        Ok(mean_squared_error(&output, &target)?.into())
     }
 }
 

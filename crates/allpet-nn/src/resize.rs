@@ -3,7 +3,7 @@
 use crate::cpu::floats;
 use crate::lanes::{Slot, filled};
 use crate::tape::{apply1, apply2};
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// Repeats every pixel 2×2: `[B, C, H, W]` → `[B, C, 2H, 2W]`; its gradient sums the four.
@@ -26,6 +26,9 @@ pub fn space_to_depth(x: &Tensor, f: usize) -> Result<Tensor> {
     if f == 0 || h % f != 0 || w % f != 0 {
         bail!("space to depth: blocks of {f} do not divide {h} x {w}");
     }
+    if x.device().is_cpu() && x.dtype() == DType::F32 {
+        return apply1(&x.contiguous()?, SpaceToDepth(f));
+    }
     let blocks = x
         .reshape((b, c, h / f, f, w / f, f))?
         .permute((0, 1, 3, 5, 2, 4))?;
@@ -40,6 +43,9 @@ pub fn depth_to_space(x: &Tensor, f: usize) -> Result<Tensor> {
     let (b, c, h, w) = x.dims4()?;
     if f == 0 || c % (f * f) != 0 {
         bail!("depth to space: blocks of {f} x {f} do not divide {c} channels");
+    }
+    if x.device().is_cpu() && x.dtype() == DType::F32 {
+        return apply1(&x.contiguous()?, DepthToSpace(f));
     }
     let blocks = x
         .reshape((b, c / (f * f), f, f, h, w))?
@@ -209,5 +215,80 @@ impl CustomOp1 for Channels {
         // SAFETY: every sample writes as many channels as asked for.
         let out = unsafe { filled(b * some, fill) };
         Ok((CpuStorage::F32(out), Shape::from((b, self.count, h, w))))
+    }
+}
+
+/// Blocks of pixels into channels; the caller has checked that they fit.
+struct SpaceToDepth(usize);
+
+impl CustomOp1 for SpaceToDepth {
+    fn name(&self) -> &'static str {
+        "allpet-space-to-depth"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (&[b, c, h, w], f) = (lx.dims(), self.0) else {
+            bail!("space to depth: input {:?}; expected 4 axes", lx.dims())
+        };
+        let x = floats("space to depth", x, lx)?;
+        let (height, width) = (h / f, w / f);
+        let fill = |out: &mut [Slot]| {
+            out.par_chunks_mut(f * f * height * width)
+                .zip(x.par_chunks(h * w))
+                .for_each(|(out, x)| {
+                    for (block, out) in out.chunks_exact_mut(height * width).enumerate() {
+                        for (row, out) in out.chunks_exact_mut(width).enumerate() {
+                            let line = &x[(row * f + block / f) * w + block % f..];
+                            for (to, from) in out.iter_mut().zip(line.iter().step_by(f)) {
+                                to.set(*from);
+                            }
+                        }
+                    }
+                });
+        };
+        // SAFETY: each of the f² places in a block writes one plane, row by row.
+        let out = unsafe { filled(x.len(), fill) };
+        Ok((CpuStorage::F32(out), Shape::from((b, c * f * f, height, width))))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&DepthToSpace(self.0))?))
+    }
+}
+
+/// The inverse of [`SpaceToDepth`], and its transpose.
+struct DepthToSpace(usize);
+
+impl CustomOp1 for DepthToSpace {
+    fn name(&self) -> &'static str {
+        "allpet-depth-to-space"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (&[b, c, h, w], f) = (lx.dims(), self.0) else {
+            bail!("depth to space: input {:?}; expected 4 axes", lx.dims())
+        };
+        let x = floats("depth to space", x, lx)?;
+        let fill = |out: &mut [Slot]| {
+            out.par_chunks_mut(f * f * h * w)
+                .zip(x.par_chunks(f * f * h * w))
+                .for_each(|(out, x)| {
+                    for (block, x) in x.chunks_exact(h * w).enumerate() {
+                        for (row, x) in x.chunks_exact(w).enumerate() {
+                            let line = &mut out[(row * f + block / f) * w * f + block % f..];
+                            for (to, from) in line.iter_mut().step_by(f).zip(x) {
+                                to.set(*from);
+                            }
+                        }
+                    }
+                });
+        };
+        // SAFETY: every value is written to its own place, and there are as many as places.
+        let out = unsafe { filled(x.len(), fill) };
+        Ok((CpuStorage::F32(out), Shape::from((b, c / (f * f), h * f, w * f))))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&SpaceToDepth(self.0))?))
     }
 }

@@ -256,8 +256,14 @@ fn host<'a>(storage: &'a Storage, layout: &'a Layout) -> Result<(&'a CpuStorage,
     }
 }
 
-/// Applies an operator of one argument as the mode asks.
-pub(crate) fn apply1(x: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
+/// Applies an operator of one argument: written down while [`record`] runs, in candle's graph elsewhere.
+///
+/// For operators of one's own that shall be differentiated as this crate's are. Its backward pass must return tensors
+/// of their own, or the gradient it was given itself.
+///
+/// # Errors
+/// What the operator reports.
+pub fn apply1(x: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
     match plan(&[x]) {
         Plan::Graph => x.apply_op1(op),
         Plan::Plain => x.apply_op1_no_bwd(&op),
@@ -272,8 +278,11 @@ pub(crate) fn apply1(x: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> 
     }
 }
 
-/// Applies an operator of two arguments as the mode asks.
-pub(crate) fn apply2(x: &Tensor, y: &Tensor, op: impl CustomOp2 + Send + Sync + 'static) -> Result<Tensor> {
+/// [`apply1`] for two arguments.
+///
+/// # Errors
+/// What the operator reports.
+pub fn apply2(x: &Tensor, y: &Tensor, op: impl CustomOp2 + Send + Sync + 'static) -> Result<Tensor> {
     match plan(&[x, y]) {
         Plan::Graph => x.apply_op2(y, op),
         Plan::Plain => x.apply_op2_no_bwd(y, &op),
@@ -291,8 +300,11 @@ pub(crate) fn apply2(x: &Tensor, y: &Tensor, op: impl CustomOp2 + Send + Sync + 
     }
 }
 
-/// Applies an operator of three arguments as the mode asks.
-pub(crate) fn apply3(
+/// [`apply1`] for three arguments.
+///
+/// # Errors
+/// What the operator reports.
+pub fn apply3(
     x: &Tensor,
     y: &Tensor,
     z: &Tensor,

@@ -7,6 +7,18 @@
 use crate::lanes::{Kernel, Slot, Start, Sum};
 use rayon::prelude::*;
 
+/// Calls a function of a constant run length for the common lengths; 0 stands for all others.
+macro_rules! with_run {
+    ($run:expr, $function:ident($($argument:expr),* $(,)?)) => {
+        match $run {
+            8 => $function::<8>($($argument),*),
+            16 => $function::<16>($($argument),*),
+            32 => $function::<32>($($argument),*),
+            _ => $function::<0>($($argument),*),
+        }
+    };
+}
+
 /// Rows of the panel: at two registers of 64 bytes a row, half of a first-level cache of 32 KiB.
 const DEPTH: usize = 128;
 
@@ -81,15 +93,31 @@ impl Planes {
             self.data.resize(channels * height * width, 0.0);
             (self.height, self.width) = (height, width);
         }
-        for (plane, from) in self.data.chunks_mut(height * width).zip(x.chunks(h * w)) {
-            for (row, from) in from.chunks(w).enumerate() {
-                let to = &mut plane[(before + row * spread) * width + before..];
-                if spread == 1 {
-                    copy_run(&mut to[..w], from, 1);
-                } else {
-                    for (col, value) in from.iter().enumerate() {
-                        to[col * spread] = *value;
-                    }
+        let run = if spread == 1 { w } else { 0 };
+        with_run!(
+            run,
+            place(&mut self.data, (height, width), x, (h, w), spread, before)
+        );
+    }
+}
+
+/// Rows of `x` into the middle of larger planes.
+fn place<const RUN: usize>(
+    data: &mut [f32],
+    (height, width): (usize, usize),
+    x: &[f32],
+    (h, w): (usize, usize),
+    spread: usize,
+    before: usize,
+) {
+    for (plane, from) in data.chunks_exact_mut(height * width).zip(x.chunks_exact(h * w)) {
+        for (row, from) in from.chunks_exact(w).enumerate() {
+            let to = &mut plane[(before + row * spread) * width + before..];
+            if spread == 1 {
+                copy_run::<RUN>(&mut to[..w], from);
+            } else {
+                for (col, value) in from.iter().enumerate() {
+                    to[col * spread] = *value;
                 }
             }
         }
@@ -165,6 +193,41 @@ fn blocks_product(
     }
 }
 
+/// Sums of a tile of pixels on their way, row by row: the rows of the output lie a power of two apart, and would push one
+/// another out of the first-level cache if every few channels passed over them.
+struct Sums {
+    values: Vec<f32>,
+    n: usize,
+    /// Row of the first block.
+    top: usize,
+}
+
+impl Sums {
+    fn new(blocks: &[Block<'_>], n: usize) -> Self {
+        let rows: usize = blocks.iter().map(|(_, m, _)| m).sum();
+        Self {
+            values: vec![0f32; rows * n],
+            n,
+            top: blocks.first().map_or(0, |(top, ..)| *top),
+        }
+    }
+
+    fn of(&mut self, top: usize) -> &mut [f32] {
+        &mut self.values[(top - self.top) * self.n..]
+    }
+
+    /// Writes `count` pixels from `first` on.
+    fn write(&self, blocks: &mut [Block<'_>], pixels: usize, (first, count): (usize, usize)) {
+        let rows = self.values.chunks_exact(self.n);
+        let outputs = blocks
+            .iter_mut()
+            .flat_map(|(_, _, out)| out.chunks_exact_mut(pixels));
+        for (row, out) in rows.zip(outputs) {
+            Slot::copy(&mut out[first..first + count], &row[..count]);
+        }
+    }
+}
+
 fn in_place(
     kernel: Kernel,
     packed: &Packed,
@@ -175,24 +238,37 @@ fn in_place(
 ) {
     let (taps, pixels, n) = (windows.taps, windows.height * windows.width, kernel.n());
     let channels = packed.depth / (taps * taps);
+    // As many channels as a panel would hold, or a few more.
+    let most = (DEPTH / (taps * taps) + 2).max(1);
+    let step = channels.div_ceil(channels.div_ceil(most));
+    let mut sums = (step < channels).then(|| Sums::new(blocks, n));
     for first in (0..pixels).step_by(n) {
         let (row, col) = (first / windows.width, first % windows.width);
-        let from = &planes.data[row * planes.width + col..];
-        for (top, m, out) in &mut *blocks {
-            let sum = Sum {
-                planes: channels,
-                rows: taps,
-                cols: taps,
-                a: (taps * taps * *m, taps * *m, *m),
-                b: (planes.height * planes.width, planes.width, 1),
-                b_second: match windows.width == kernel.lanes {
-                    true => planes.width,
-                    false => kernel.lanes,
-                },
-            };
-            let start = start.map_or(Start::Zero, |start| Start::Rows(&start[*top..]));
-            let weights = &packed.values[*top * packed.depth..];
-            kernel.tile(sum, (*m, n), weights, from, start, &mut out[first..], pixels);
+        for channel in (0..channels).step_by(step) {
+            let from = (channel * planes.height + row) * planes.width + col;
+            for (top, m, out) in &mut *blocks {
+                let sum = Sum {
+                    planes: step.min(channels - channel),
+                    rows: taps,
+                    cols: taps,
+                    a: (taps * taps * *m, taps * *m, *m),
+                    b: (planes.height * planes.width, planes.width, 1),
+                    b_second: match windows.width == kernel.lanes {
+                        true => planes.width,
+                        false => kernel.lanes,
+                    },
+                };
+                let weights = &packed.values[*top * packed.depth + channel * taps * taps * *m..];
+                let begun = begin(channel, start, *top);
+                let (to, to_row) = match &mut sums {
+                    Some(sums) => (Slot::of(sums.of(*top)), n),
+                    None => (&mut out[first..], pixels),
+                };
+                kernel.tile(sum, (*m, n), weights, &planes.data[from..], begun, to, to_row);
+            }
+        }
+        if let Some(sums) = &sums {
+            sums.write(blocks, pixels, (first, n));
         }
     }
 }
@@ -213,30 +289,37 @@ fn by_panels(
     let channels = packed.depth / taps;
     let step = channels.div_ceil(channels.div_ceil((DEPTH / taps).max(1)));
     let mut panel = vec![0f32; step * taps * n];
+    let mut sums = Sums::new(blocks, n);
     for first in (0..pixels).step_by(n) {
         let count = n.min(pixels - first);
         for channel in (0..channels).step_by(step) {
             let some = step.min(channels - channel);
             pack(&mut panel, n, planes, windows, (channel, some), (first, count));
-            for (top, m, out) in &mut *blocks {
-                let start = match (channel, start) {
-                    (0, Some(start)) => Start::Rows(&start[*top..]),
-                    (0, None) => Start::Zero,
-                    _ => Start::C,
-                };
+            for (top, m, _) in &*blocks {
                 let weights = &packed.values[*top * packed.depth + channel * taps * *m..];
-                let sum = Sum::line(some * taps, *m, n);
+                let begun = begin(channel, start, *top);
+                let to = Slot::of(sums.of(*top));
                 kernel.tile(
-                    sum,
-                    (*m, count),
+                    Sum::line(some * taps, *m, n),
+                    (*m, n),
                     weights,
                     &panel,
-                    start,
-                    &mut out[first..],
-                    pixels,
+                    begun,
+                    to,
+                    n,
                 );
             }
         }
+        sums.write(blocks, pixels, (first, count));
+    }
+}
+
+/// Where the sums of the channels from `channel` on begin, for the rows from `top` on.
+fn begin(channel: usize, start: Option<&[f32]>, top: usize) -> Start<'_> {
+    match (channel, start) {
+        (0, Some(start)) => Start::Rows(&start[top..]),
+        (0, None) => Start::Zero,
+        _ => Start::C,
     }
 }
 
@@ -246,48 +329,60 @@ fn pack(
     n: usize,
     planes: &Planes,
     windows: Windows,
-    (channel, some): (usize, usize),
+    channels: (usize, usize),
     (first, count): (usize, usize),
 ) {
-    let plane = planes.height * planes.width;
-    // Runs of pixels that stay in one image row: offset in the panel, start in the plane, length.
+    // Runs of pixels that stay in one image row: offset in the panel, where the window is, length.
     let mut at = 0;
     while at < count {
         let (row, col) = ((first + at) / windows.width, (first + at) % windows.width);
         let run = (windows.width - col).min(count - at);
         let from = row * windows.stride * planes.width + col * windows.stride;
-        let mut k = 0;
-        for plane in planes.data.chunks_exact(plane).skip(channel).take(some) {
-            for tap_row in 0..windows.taps {
-                let line = &plane[from + tap_row * planes.width..];
-                for tap_col in 0..windows.taps {
-                    copy_run(
-                        &mut panel[k * n + at..k * n + at + run],
-                        &line[tap_col..],
-                        windows.stride,
-                    );
-                    k += 1;
-                }
-            }
-        }
+        let fixed = if windows.stride == 1 { run } else { 0 };
+        with_run!(
+            fixed,
+            pack_run(panel, n, planes, windows, channels, from, at, run)
+        );
         at += run;
     }
 }
 
-/// Copies a run of pixels; the common lengths are fixed copies, which the compiler turns into register moves.
-#[inline(always)]
-fn copy_run(to: &mut [f32], from: &[f32], stride: usize) {
-    if stride != 1 {
-        for (to, from) in to.iter_mut().zip(from.iter().step_by(stride)) {
-            *to = *from;
+#[allow(clippy::too_many_arguments)]
+fn pack_run<const RUN: usize>(
+    panel: &mut [f32],
+    n: usize,
+    planes: &Planes,
+    windows: Windows,
+    (channel, some): (usize, usize),
+    from: usize,
+    at: usize,
+    run: usize,
+) {
+    let size = planes.height * planes.width;
+    let taps = windows.taps;
+    let planes_of = planes.data.chunks_exact(size).skip(channel).take(some);
+    for (plane, panel) in planes_of.zip(panel.chunks_exact_mut(taps * taps * n)) {
+        for (tap_row, panel) in panel.chunks_exact_mut(taps * n).enumerate() {
+            let line = &plane[from + tap_row * planes.width..];
+            for (tap_col, panel) in panel.chunks_exact_mut(n).enumerate() {
+                let (to, from) = (&mut panel[at..at + run], &line[tap_col..]);
+                if windows.stride == 1 {
+                    copy_run::<RUN>(to, from);
+                } else {
+                    for (to, from) in to.iter_mut().zip(from.iter().step_by(windows.stride)) {
+                        *to = *from;
+                    }
+                }
+            }
         }
-        return;
     }
-    match to.len() {
-        64 => to.copy_from_slice(&from[..64]),
-        32 => to.copy_from_slice(&from[..32]),
-        16 => to.copy_from_slice(&from[..16]),
-        8 => to.copy_from_slice(&from[..8]),
-        length => to.copy_from_slice(&from[..length]),
+}
+
+/// Copies `RUN` floats where that is known when compiling (then register moves, not a call), else as many as there are.
+#[inline(always)]
+fn copy_run<const RUN: usize>(to: &mut [f32], from: &[f32]) {
+    match (to.first_chunk_mut::<RUN>(), from.first_chunk::<RUN>()) {
+        (Some(to), Some(from)) if RUN > 0 => *to = *from,
+        _ => to.copy_from_slice(&from[..to.len()]),
     }
 }

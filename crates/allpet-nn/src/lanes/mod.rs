@@ -320,8 +320,11 @@ macro_rules! tiles {
             // SAFETY: the caller's promise, passed on.
             unsafe {
                 match (m, wide) {
-                    $(($m, true) => tile::<$lane, $m, 2>(s, a, b, start, c, c_row, add),
-                      ($m, false) => tile::<$lane, $m, 1>(s, a, b, start, c, c_row, add),)*
+                    $(($m, true) if (s.rows, s.cols) == (3, 3) => {
+                          tile::<$lane, $m, 2, 3>(s, a, b, start, c, c_row, add)
+                      }
+                      ($m, true) => tile::<$lane, $m, 2, 0>(s, a, b, start, c, c_row, add),
+                      ($m, false) => tile::<$lane, $m, 1, 0>(s, a, b, start, c, c_row, add),)*
                     _ => unreachable!("no tile has {m} rows"),
                 }
             }
@@ -335,9 +338,10 @@ tiles!(tile_avx512, std::arch::x86_64::__m512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14
 tiles!(tile_avx2, std::arch::x86_64::__m256, [1 2 3 4 5 6], "avx2,fma");
 tiles!(tile_portable, [f32; 4], [1 2 3 4]);
 
-/// `M` rows by `N` registers of lanes held in registers over the whole sum.
+/// `M` rows by `N` registers of lanes held in registers over the whole sum; `TAPS` is the number of rows and columns of
+/// the sum where it is known when compiling, so that they are written out, and 0 elsewhere.
 #[inline(always)]
-unsafe fn tile<L: Lane, const M: usize, const N: usize>(
+unsafe fn tile<L: Lane, const M: usize, const N: usize, const TAPS: usize>(
     s: Sum,
     a: *const f32,
     b: *const f32,
@@ -362,11 +366,12 @@ unsafe fn tile<L: Lane, const M: usize, const N: usize>(
         }
         // The last step of a walk may leave the allocation by less than one stride; `wrapping_add` never reads there.
         let (mut a_plane, mut b_plane) = (a, b);
+        let (rows, cols) = if TAPS > 0 { (TAPS, TAPS) } else { (s.rows, s.cols) };
         for _ in 0..s.planes {
             let (mut a_row, mut b_row) = (a_plane, b_plane);
-            for _ in 0..s.rows {
+            for _ in 0..rows {
                 let (mut a, mut b) = (a_row, b_row);
-                for _ in 0..s.cols {
+                for _ in 0..cols {
                     let mut lanes = [L::splat(0.0); N];
                     for (n, lane) in lanes.iter_mut().enumerate() {
                         *lane = L::load(b.add(n * s.b_second));
