@@ -31,6 +31,9 @@ pub struct RunConfig {
     /// For the foundation: the trained autoencoder's file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoencoder: Option<PathBuf>,
+    /// A trained file of the same model whose parameters the run starts from, instead of drawing them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<PathBuf>,
     /// The settings of the run.
     #[serde(default)]
     pub train: TrainConfig,
@@ -90,10 +93,10 @@ fn fingerprint(data: &[Dataset]) -> serde_json::Value {
     serde_json::json!(sets)
 }
 
-fn identity(kind: &str, model: &ModelConfig, data: &[Dataset]) -> Identity {
+fn identity(kind: &str, model: &ModelConfig, data: &[Dataset], config: &RunConfig) -> Identity {
     Identity {
         architecture: serde_json::json!({ "kind": kind, "model": model }),
-        config: serde_json::Value::Null,
+        config: serde_json::json!({ "start": config.start.as_deref().and_then(Path::file_name) }),
         data: fingerprint(data),
     }
 }
@@ -138,9 +141,12 @@ pub fn train_autoencoder(
         config: train,
         folder: place.folder,
         resume: place.resume,
-        identity: identity("autoencoder", &model, data),
+        identity: identity("autoencoder", &model, data, config),
         stop: place.stop,
     };
+    if let Some(path) = &config.start {
+        start_from(path, &model, &params, "autoencoder.")?;
+    }
     match trainer.run(&objective, &source, observers)? {
         Outcome::Interrupted { step, .. } => Ok(Ended::Interrupted(step)),
         Outcome::Finished { ema, .. } => {
@@ -188,9 +194,12 @@ pub fn train_foundation(
         config: train,
         folder: place.folder,
         resume: place.resume,
-        identity: identity("foundation", &model, data),
+        identity: identity("foundation", &model, data, config),
         stop: place.stop,
     };
+    if let Some(path) = &config.start {
+        start_from(path, &model, &params, "denoiser.")?;
+    }
     let (ended, ema) = match trainer.run(&objective, &source, observers)? {
         Outcome::Finished { ema, .. } => (Ended::Finished, ema),
         Outcome::Interrupted { step, ema, .. } => (Ended::Interrupted(step), ema),
@@ -204,6 +213,27 @@ pub fn train_foundation(
         save(&place.folder.join(MODEL_FILE), &tensors, &description)?;
     }
     Ok(ended)
+}
+
+/// Puts the values of a trained file into the parameters of its part of the same model.
+fn start_from(path: &Path, model: &ModelConfig, params: &Params, part: &str) -> Result<()> {
+    let (tensors, metadata) = load_model(path, params.device())?;
+    let name = path.display().to_string();
+    let found = describe(&name, &metadata)?.model;
+    let same = (&found.autoencoder, &found.intensity) == (&model.autoencoder, &model.intensity)
+        && (part == "autoencoder." || found.denoiser == model.denoiser && found.process == model.process);
+    let tensors: BTreeMap<_, _> = tensors
+        .into_iter()
+        .filter(|(name, _)| name.starts_with(part))
+        .collect();
+    if !same || tensors.is_empty() {
+        return Err(Error::File {
+            what: name,
+            expected: format!("a trained `{part}*` of the model to be trained, to start from"),
+            got: if same { "none".into() } else { "another model".into() },
+        });
+    }
+    Ok(params.load(&tensors)?)
 }
 
 fn source(

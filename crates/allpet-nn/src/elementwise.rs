@@ -222,6 +222,42 @@ pub(crate) fn lane_sum<const K: usize>(length: usize, f: impl Fn(usize) -> [f32;
     total
 }
 
+/// The same with the lanes added as a tree in f32: for short rows, where the end of a sum is most of it.
+#[inline(always)]
+pub(crate) fn row_sums<const K: usize>(length: usize, f: impl Fn(usize) -> [f32; K]) -> [f32; K] {
+    let mut lanes = [[0f32; LANES]; K];
+    let whole = length - length % LANES;
+    for first in (0..whole).step_by(LANES) {
+        for lane in 0..LANES {
+            for (lanes, value) in lanes.iter_mut().zip(f(first + lane)) {
+                lanes[lane] += value;
+            }
+        }
+    }
+    let mut total = lanes.map(|mut lanes| {
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                lanes[i] += lanes[i + half];
+            }
+        }
+        lanes[0]
+    });
+    for i in whole..length {
+        for (total, value) in total.iter_mut().zip(f(i)) {
+            *total += value;
+        }
+    }
+    total
+}
+
+/// Sum of the squares of a slice.
+pub(crate) fn sum_of_squares(values: &[f32]) -> f32 {
+    vectorised(
+        #[inline(always)]
+        || lane_sum(values.len(), |i| [values[i] * values[i]])[0] as f32,
+    )
+}
+
 /// Sum of a slice.
 pub(crate) fn sum(values: &[f32]) -> f32 {
     vectorised(

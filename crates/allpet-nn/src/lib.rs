@@ -7,11 +7,14 @@
 //! On other devices the operators fall back to compositions of candle's own that have right gradients.
 
 mod attention;
+mod channel_attention;
 mod conv;
 mod cpu;
 mod elementwise;
 mod error;
+mod gate;
 mod lanes;
+mod layer_norm;
 mod layers;
 mod linear;
 mod norm;
@@ -20,9 +23,12 @@ mod resize;
 mod tape;
 
 pub use attention::attention;
+pub use channel_attention::channel_attention;
 pub use conv::{Window, conv2d, grouped_conv2d};
 pub use elementwise::{add, mean_squared_error};
 pub use error::{Error, Result};
+pub use gate::gelu_gate;
+pub use layer_norm::layer_norm;
 pub use layers::{AttentionBlock, Conv2d, GroupNorm, Linear, ResidualBlock};
 pub use linear::linear;
 pub use norm::group_norm;

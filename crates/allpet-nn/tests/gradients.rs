@@ -4,8 +4,9 @@
 
 use allpet_core::{fill_normal, stream};
 use allpet_nn::{
-    Window, attention, concat_channels, conv2d, depth_to_space, group_norm, linear, space_to_depth,
-    upsample_nearest,
+    Window, add, attention, channel_attention, concat_channels, conv2d, depth_to_space, gelu_gate,
+    group_norm, grouped_conv2d, layer_norm, linear, mean_squared_error, record, space_to_depth,
+    upsample_nearest, without_gradients,
 };
 use candle_core::{Device, Result, Tensor, Var};
 
@@ -42,11 +43,11 @@ fn deviations(shapes: &[&[usize]], reference: Reference, operator: Operator) -> 
     let values = worst(&got, &exact);
 
     let r = draw("weights", &[exact.len()]);
-    let loss = (y * Tensor::from_slice(&r, y_shape(&exact, &tensors, operator), &Device::Cpu).unwrap())
-        .unwrap()
-        .sum_all()
-        .unwrap();
-    let grads = loss.backward().unwrap();
+    let r_tensor = Tensor::from_slice(&r, y.dims(), &Device::Cpu).unwrap();
+    let in_graph = (y * &r_tensor).unwrap().sum_all().unwrap().backward().unwrap();
+    let (recorded, tape) = record(|| operator(&tensors));
+    let loss = (recorded.unwrap() * &r_tensor).unwrap().sum_all().unwrap();
+    let grads = tape.backward(&loss).unwrap();
     let mut gradients = 0f64;
     for (i, var) in vars.iter().enumerate() {
         let got = grads
@@ -56,6 +57,14 @@ fn deviations(shapes: &[&[usize]], reference: Reference, operator: Operator) -> 
             .unwrap()
             .to_vec1::<f32>()
             .unwrap();
+        let by_candle = in_graph.get(var).unwrap().flatten_all().unwrap();
+        let by_candle: Vec<f64> = by_candle
+            .to_vec1::<f32>()
+            .unwrap()
+            .iter()
+            .map(|v| f64::from(*v))
+            .collect();
+        gradients = gradients.max(worst(&got, &by_candle));
         let mut points: Vec<Vec<f64>> = inputs
             .iter()
             .map(|v| v.iter().map(|x| f64::from(*x)).collect())
@@ -80,10 +89,6 @@ fn deviations(shapes: &[&[usize]], reference: Reference, operator: Operator) -> 
         gradients = gradients.max(worst(&got, &numeric));
     }
     (values, gradients)
-}
-
-fn y_shape(_: &[f64], inputs: &[Tensor], operator: Operator) -> Vec<usize> {
-    operator(inputs).unwrap().dims().to_vec()
 }
 
 fn worst(got: &[f32], exact: &[f64]) -> f64 {
@@ -147,6 +152,10 @@ fn convolutions() {
         ((1, 2, 3, 8, 9, 3), 2, 1),
         ((1, 2, 2, 6, 6, 3), 1, 0),
         ((1, 2, 2, 8, 6, 2), 2, 0),
+        // Rows that fill one register and two, with more channels than pass over them at once.
+        ((1, 20, 3, 2, 16, 3), 1, 1),
+        ((1, 17, 15, 1, 32, 3), 1, 1),
+        ((9, 2, 3, 4, 2, 3), 1, 1),
     ];
     for (case, stride, padding) in cases {
         let (b, ci, co, h, w, k) = *case;
@@ -161,6 +170,197 @@ fn convolutions() {
         );
         close(&format!("conv {case:?} {window:?}"), found);
     }
+}
+
+/// Group by group, each a convolution of its own channels.
+fn naive_grouped(v: &[Vec<f64>], case: ConvCase, window: Window, groups: usize) -> Vec<f64> {
+    let (b, ci, co, h, w, k) = case;
+    let (gi, go) = (ci / groups, co / groups);
+    let parts: Vec<Vec<f64>> = (0..groups)
+        .map(|g| {
+            let x = (0..b).flat_map(|n| v[0][(n * ci + g * gi) * h * w..][..gi * h * w].to_vec());
+            let part = [
+                x.collect(),
+                v[1][g * go * gi * k * k..][..go * gi * k * k].to_vec(),
+                v[2][g * go..][..go].to_vec(),
+            ];
+            naive_conv(&part, (b, gi, go, h, w, k), window)
+        })
+        .collect();
+    let plane = parts[0].len() / b / go;
+    (0..b * co * plane)
+        .map(|i| {
+            let (n, o, p) = (i / plane / co, i / plane % co, i % plane);
+            parts[o / go][(n * go + o % go) * plane + p]
+        })
+        .collect()
+}
+
+#[test]
+fn grouped_convolutions() {
+    let cases: &[(ConvCase, usize, usize, usize)] = &[
+        ((2, 4, 6, 5, 6, 3), 1, 1, 2),
+        ((2, 4, 4, 5, 19, 3), 1, 1, 4),
+        ((3, 2, 2, 6, 7, 5), 1, 2, 2),
+        ((1, 3, 3, 6, 6, 3), 1, 0, 3),
+        ((2, 3, 3, 6, 7, 3), 2, 1, 3),
+        ((1, 2, 4, 4, 4, 3), 1, 1, 2),
+    ];
+    for (case, stride, padding, groups) in cases {
+        let (b, ci, co, h, w, k) = *case;
+        let window = Window {
+            stride: *stride,
+            padding: *padding,
+        };
+        let found = deviations(
+            &[&[b, ci, h, w], &[co, ci / groups, k, k], &[co]],
+            &|v| naive_grouped(v, *case, window, *groups),
+            &|t| grouped_conv2d(&t[0], &t[1], &t[2], window, *groups),
+        );
+        close(&format!("conv {case:?} in {groups} groups {window:?}"), found);
+    }
+}
+
+#[test]
+fn layer_norms() {
+    for (rows, c) in [(3, 5), (7, 64), (1, 1), (300, 3)] {
+        let found = deviations(
+            &[&[rows, c], &[c], &[c]],
+            &|v| {
+                let row = |x: &[f64]| -> Vec<f64> {
+                    let mean = x.iter().sum::<f64>() / c as f64;
+                    let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / c as f64;
+                    let hat = |i: usize| (x[i] - mean) / (variance + 1e-5).sqrt();
+                    (0..c).map(|i| v[1][i] * hat(i) + v[2][i]).collect()
+                };
+                v[0].chunks(c).flat_map(row).collect()
+            },
+            &|t| layer_norm(&t[0], &t[1], &t[2]),
+        );
+        close(&format!("layer norm {rows} x {c}"), found);
+    }
+}
+
+#[test]
+fn gates() {
+    // Φ by its series, which converges everywhere: Φ(x) = ½ + φ(x)·Σ x^(2k+1)/(1·3·…·(2k+1)).
+    let below = |x: f64| {
+        let (mut term, mut sum) = (x, x);
+        for k in 1..200 {
+            term *= x * x / (2 * k + 1) as f64;
+            sum += term;
+        }
+        0.5 + sum * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt()
+    };
+    let found = deviations(
+        &[&[2, 6, 3, 7]],
+        &|v| {
+            let half = 3 * 21;
+            let sample =
+                |x: &[f64]| -> Vec<f64> { (0..half).map(|i| x[i] * below(x[i]) * x[half + i]).collect() };
+            v[0].chunks(2 * half).flat_map(sample).collect()
+        },
+        &|t| gelu_gate(&t[0]),
+    );
+    close("gelu gate", found);
+}
+
+#[test]
+fn channel_attentions() {
+    for (b, c, n, heads) in [(2, 4, 15, 2), (1, 6, 40, 1), (1, 20, 33, 1)] {
+        let d = c / heads;
+        let found = deviations(
+            &[&[b, 3 * c, n, 1], &[heads]],
+            &|v| {
+                let mut y = vec![0f64; b * c * n];
+                for (s, head) in (0..b * heads).map(|i| (i / heads, i % heads)) {
+                    let row = |part: usize, e: usize| &v[0][((s * 3 + part) * c + head * d + e) * n..][..n];
+                    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+                    for i in 0..d {
+                        let score = |j: usize| {
+                            let (q, k) = (row(0, i), row(1, j));
+                            (v[1][head] * dot(q, k) / (dot(q, q) * dot(k, k)).sqrt()).exp()
+                        };
+                        let weights: Vec<f64> = (0..d).map(score).collect();
+                        let total: f64 = weights.iter().sum();
+                        for p in 0..n {
+                            y[(s * c + head * d + i) * n + p] =
+                                (0..d).map(|j| weights[j] / total * row(2, j)[p]).sum();
+                        }
+                    }
+                }
+                y
+            },
+            &|t| channel_attention(&t[0], &t[1]),
+        );
+        close(&format!("channel attention {b}x{c}x{n}/{heads}"), found);
+    }
+}
+
+#[test]
+fn sums_and_errors() {
+    let found = deviations(
+        &[&[2, 3, 5], &[2, 3, 5]],
+        &|v| v[0].iter().zip(&v[1]).map(|(a, b)| a + b).collect(),
+        &|t| add(&t[0], &t[1]),
+    );
+    close("sum", found);
+    let found = deviations(
+        &[&[4, 33], &[4, 33]],
+        &|v| vec![v[0].iter().zip(&v[1]).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / 132.0],
+        &|t| mean_squared_error(&t[0], &t[1])?.reshape(1),
+    );
+    close("mean squared error", found);
+    for f in [2, 3] {
+        let found = deviations(
+            &[&[2, 1, 2 * f, 3 * f]],
+            &|v| {
+                let one = |s: usize, block: usize, p: usize| {
+                    let (row, col) = (p / 3 * f + block / f, p % 3 * f + block % f);
+                    v[0][(s * 2 * f + row) * 3 * f + col]
+                };
+                (0..2 * f * f * 6)
+                    .map(|i| one(i / 6 / (f * f), i / 6 % (f * f), i % 6))
+                    .collect()
+            },
+            &|t| space_to_depth(&t[0], f),
+        );
+        close("space to depth", found);
+    }
+}
+
+/// candle's operators between ours, a tensor used twice, a branch that ends nowhere, and a constant: the tape and
+/// candle's own graph give the same gradients.
+#[test]
+fn a_record_mixes_with_the_graph() {
+    let var = |name: &str, shape: &[usize]| {
+        Var::from_tensor(&Tensor::from_vec(draw(name, shape), shape, &Device::Cpu).unwrap()).unwrap()
+    };
+    let (x, w, b) = (var("x", &[2, 3, 4, 5]), var("w", &[3, 3, 3, 3]), var("b", &[3]));
+    let constant = Tensor::from_vec(draw("c", &[2, 3, 4, 5]), (2, 3, 4, 5), &Device::Cpu).unwrap();
+    let forward = || -> Result<Tensor> {
+        let first = conv2d(x.as_tensor(), w.as_tensor(), b.as_tensor(), Window::same(3))?;
+        let squashed = (first.tanh()? * 1.5)?;
+        let again = conv2d(&squashed, w.as_tensor(), b.as_tensor(), Window::same(3))?;
+        let _unused = upsample_nearest(&again)?;
+        let silent = without_gradients(|| conv2d(&constant, w.as_tensor(), b.as_tensor(), Window::same(3)))?;
+        let twice = add(&again, &again)?;
+        let joined = add(&add(&twice, &first)?, &(silent.detach() * squashed)?)?;
+        mean_squared_error(&joined, &constant)? + first.sqr()?.mean_all()?
+    };
+    let by_candle = forward().unwrap().backward().unwrap();
+    let (loss, tape) = record(forward);
+    let ours = tape.backward(&loss.unwrap()).unwrap();
+    for v in [&x, &w, &b] {
+        let list = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (got, exact) = (list(ours.get(v).unwrap()), list(by_candle.get(v).unwrap()));
+        let exact: Vec<f64> = exact.iter().map(|v| f64::from(*v)).collect();
+        assert!(worst(&got, &exact) < 1e-6);
+    }
+    // The mode ends with the record, also where it ends in a panic.
+    let fell = std::panic::catch_unwind(|| record(|| panic!("on purpose")));
+    assert!(fell.is_err());
+    assert!(forward().unwrap().backward().unwrap().get(&x).is_some());
 }
 
 fn naive_norm(v: &[Vec<f64>], (b, c, n): (usize, usize, usize), groups: usize, silu: bool) -> Vec<f64> {
@@ -192,6 +392,15 @@ fn group_norms() {
                 &|t| group_norm(&t[0], &t[1], &t[2], groups, silu),
             );
             close(&format!("group norm {b}x{c}x{h}x{w}/{groups} silu {silu}"), found);
+            let found = deviations(
+                &[&[b, c, h, w], &[c], &[c]],
+                &|v| {
+                    let each = |i: usize| v[i].iter().copied().cycle().take(b * c).collect();
+                    naive_norm(&[v[0].clone(), each(1), each(2)], (b, c, h * w), groups, silu)
+                },
+                &|t| group_norm(&t[0], &t[1], &t[2], groups, silu),
+            );
+            close(&format!("group norm {b}x{c}x{h}x{w}/{groups}, one scale"), found);
         }
     }
 }
@@ -383,6 +592,22 @@ fn misfits_name_both_shapes() {
         .unwrap_err()
         .to_string();
     assert!(text.contains("4 groups") && text.contains("6 channels"), "{text}");
+    let text = grouped_conv2d(&t(&[1, 6, 4, 4]), &t(&[4, 3, 3, 3]), &t(&[4]), Window::same(3), 4)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("4 groups") && text.contains("6 to 4 channels"),
+        "{text}"
+    );
+    let text = layer_norm(&t(&[2, 3]), &t(&[4]), &t(&[3]))
+        .unwrap_err()
+        .to_string();
+    assert!(text.contains("[2, 3]") && text.contains("[4]"), "{text}");
+    let text = add(&t(&[2, 3]), &t(&[3, 2])).unwrap_err().to_string();
+    assert!(text.contains("[2, 3]") && text.contains("[3, 2]"), "{text}");
+    assert!(gelu_gate(&t(&[1, 3, 2, 2])).is_err());
+    assert!(channel_attention(&t(&[1, 10, 2, 2]), &t(&[2])).is_err());
+    assert!(mean_squared_error(&t(&[2]), &t(&[3])).is_err());
     assert!(attention(&t(&[1, 10, 2, 2]), 2).is_err());
     assert!(linear(&t(&[1, 3]), &t(&[2, 4]), &t(&[2])).is_err());
 }

@@ -46,6 +46,7 @@ const CONFIGURATION: &str = "\
 A configuration (every entry may be left out, except `autoencoder` for the foundation):
   preset = \"small\"                           # tiny, small, base, paper
   autoencoder = \"../ae/model.safetensors\"    # beside this file
+  start = \"first/model.safetensors\"          # a trained file of the same model to go on from
   [train]
   steps = 10000
   batch = 8
@@ -158,8 +159,8 @@ fn read_config(path: &Path) -> Result<RunConfig> {
         let line = text.as_bytes()[..before].iter().filter(|b| **b == b'\n').count() + 1;
         Fault::Given(format!("{}, line {line}: {}", path.display(), e.message()))
     })?;
-    if let Some(autoencoder) = &mut config.autoencoder {
-        *autoencoder = path.parent().unwrap_or(Path::new("")).join(&*autoencoder);
+    for file in [&mut config.autoencoder, &mut config.start].into_iter().flatten() {
+        *file = path.parent().unwrap_or(Path::new("")).join(&*file);
     }
     Ok(config)
 }
