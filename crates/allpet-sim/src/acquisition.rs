@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::footprint::project_pair;
+use crate::positivity::non_negative;
 use crate::raster::Rendering;
 use allpet_core::{ParallelGeometry, Stream};
 use ndarray::{Array2, Zip};
@@ -22,6 +23,9 @@ pub struct Acquisition {
     pub counts: f64,
     /// Full width at half maximum of the resolution in mm; 0 for none.
     pub psf_fwhm_mm: f64,
+    /// Mean positron range in mm; 0 for none. Along a line of response it is a two-sided exponential of half the range,
+    /// the mean of `|r·cosθ|` over directions.
+    pub positron_range_mm: f64,
     /// Scatter as a fraction of trues and scatter.
     pub scatter_fraction: f64,
     /// Width of the scatter's radial Gaussian in mm (full width at half maximum).
@@ -40,6 +44,7 @@ impl Acquisition {
         Self {
             counts: 1e6,
             psf_fwhm_mm: 4.5,
+            positron_range_mm: 0.0,
             scatter_fraction: 0.0,
             scatter_fwhm_mm: 150.0,
             randoms_fraction: 0.0,
@@ -70,6 +75,12 @@ impl Acquisition {
             faults.push(format!(
                 "resolution of {} mm; expected 0 or more",
                 self.psf_fwhm_mm
+            ));
+        }
+        if !(self.positron_range_mm.is_finite() && self.positron_range_mm >= 0.0) {
+            faults.push(format!(
+                "positron range of {} mm; expected 0 or more",
+                self.positron_range_mm
             ));
         }
         for (name, value) in [
@@ -126,6 +137,10 @@ impl Acquisition {
             &mut activity,
             self.psf_fwhm_mm * SUB_BINS as f64 / geometry.bin_mm,
         );
+        spread_rows(
+            &mut activity,
+            0.5 * self.positron_range_mm * SUB_BINS as f64 / geometry.bin_mm,
+        );
         // Attenuation acts on each fine line; averaging comes after.
         let attenuated = bin_means(
             &Zip::from(&activity)
@@ -172,6 +187,7 @@ impl Acquisition {
             randoms,
             scatter,
             factor,
+            efficiency,
             path,
             calibration,
         })
@@ -191,6 +207,8 @@ pub struct Measurement {
     pub scatter: Array2<f32>,
     /// Efficiency × attenuation factor, the latter no smaller than `1 / max_correction`.
     pub factor: Array2<f32>,
+    /// Detector efficiency `N`.
+    pub efficiency: Array2<f32>,
     /// Attenuation line integrals `∫μ` (no unit).
     pub path: Array2<f32>,
     /// Counts per kBq/mL·mm.
@@ -215,6 +233,73 @@ impl Measurement {
                 };
             });
         out
+    }
+
+    /// The corrected sinogram `(y - r - s) / (N·a·k)` in kBq/mL·mm, or `(y - r - s) / (N·k)` with attenuation left in.
+    ///
+    /// Lines that miss the attenuating body are set to 0 only where attenuation is known, that is corrected. Values
+    /// below 0 go as [`non_negative`] says: the trues' total stays, and so does the mean of a neighbourhood, which
+    /// cutting off at 0 would raise by more than half where a bin holds one count or less.
+    pub fn corrected(&self, attenuation: bool) -> Array2<f32> {
+        let mut trues = &self.prompts - &self.randoms - &self.scatter;
+        if attenuation {
+            Zip::from(&mut trues).and(&self.path).for_each(|value, &path| {
+                if path <= 0.0 {
+                    *value = 0.0;
+                }
+            });
+        }
+        let factor = if attenuation {
+            &self.factor
+        } else {
+            &self.efficiency
+        };
+        non_negative(trues) / factor / self.calibration as f32
+    }
+
+    /// The expectation at another count level: trues and scatter times `activity`, randoms times `randoms`.
+    pub fn scaled(&self, activity: f64, randoms: f64) -> Self {
+        let expectation = &self.expectation * activity as f32 + &self.randoms * (randoms - activity) as f32;
+        Self {
+            prompts: expectation.clone(),
+            expectation,
+            randoms: &self.randoms * randoms as f32,
+            scatter: &self.scatter * activity as f32,
+            factor: self.factor.clone(),
+            efficiency: self.efficiency.clone(),
+            path: self.path.clone(),
+            calibration: self.calibration * activity,
+        }
+    }
+
+    /// Another realisation: every bin Poisson about its expectation; without a stream, the expectation itself.
+    pub fn drawn(&self, noise: Option<&mut Stream>) -> Self {
+        let prompts = match noise {
+            Some(rng) => self.expectation.mapv(|mean| poisson(f64::from(mean), rng)),
+            None => self.expectation.clone(),
+        };
+        Self {
+            prompts,
+            ..self.clone()
+        }
+    }
+
+    /// Two tracers measured at once by the same scanner in the same body: counts and expectations add.
+    ///
+    /// Efficiency, attenuation and calibration are those of `self`.
+    pub fn with(&self, other: &Self) -> Self {
+        Self {
+            prompts: &self.prompts + &other.prompts,
+            expectation: &self.expectation + &other.expectation,
+            randoms: &self.randoms + &other.randoms,
+            scatter: &self.scatter + &other.scatter,
+            ..self.clone()
+        }
+    }
+
+    /// Prompts measured, all bins together.
+    pub fn total(&self) -> f64 {
+        self.prompts.iter().map(|&v| f64::from(v)).sum()
     }
 }
 
@@ -269,7 +354,7 @@ fn bin_means(fine: &Array2<f32>) -> Array2<f32> {
 }
 
 /// Gaussian blur along each row, `fwhm` in bins, zero beyond the ends.
-fn blur_rows(rows: &mut Array2<f32>, fwhm: f64) {
+pub(crate) fn blur_rows(rows: &mut Array2<f32>, fwhm: f64) {
     let sigma = fwhm / (8.0 * 2f64.ln()).sqrt();
     let reach = ((4.0 * sigma).ceil() as usize).min(rows.ncols());
     if reach == 0 {
@@ -278,6 +363,12 @@ fn blur_rows(rows: &mut Array2<f32>, fwhm: f64) {
     let half: Vec<f64> = (0..=reach)
         .map(|i| (-0.5 * (i as f64 / sigma).powi(2)).exp())
         .collect();
+    convolve_rows(rows, &half);
+}
+
+/// Convolution with an even kernel, of which the half from the middle on is given; its sum is made 1.
+fn convolve_rows(rows: &mut Array2<f32>, half: &[f64]) {
+    let reach = half.len() - 1;
     let total = half[0] + 2.0 * half[1..].iter().sum::<f64>();
     let kernel: Vec<f32> = (0..=2 * reach)
         .map(|i| (half[i.abs_diff(reach)] / total) as f32)
@@ -291,6 +382,20 @@ fn blur_rows(rows: &mut Array2<f32>, fwhm: f64) {
             *value = padded[i..].iter().zip(&kernel).map(|(a, b)| a * b).sum();
         }
     }
+}
+
+/// Convolution of each row with `exp(-|s|/length)/(2·length)` integrated over bins, `length` in bins, zero beyond the
+/// ends.
+fn spread_rows(rows: &mut Array2<f32>, length: f64) {
+    if length <= 0.0 {
+        return;
+    }
+    let reach = ((16.0 * length).ceil() as usize).min(rows.ncols());
+    let weight = |i: usize| match i {
+        0 => -(-0.5 / length).exp_m1(),
+        _ => 0.5 * (-(i as f64 - 0.5) / length).exp() * -(-1.0 / length).exp_m1(),
+    };
+    convolve_rows(rows, &(0..=reach).map(weight).collect::<Vec<_>>());
 }
 
 fn poisson(mean: f64, rng: &mut Stream) -> f32 {

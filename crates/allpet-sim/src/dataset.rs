@@ -270,7 +270,7 @@ fn image_grid(config: &SynthesisConfig) -> Result<ImageGrid> {
 }
 
 /// Relative height: the whole part, the middle more often than the ends, where there is less to see.
-fn draw_height(part: Part, rng: &mut Stream) -> f64 {
+pub(crate) fn draw_height(part: Part, rng: &mut Stream) -> f64 {
     let (middle, share): ([f64; 2], f64) = match part {
         Part::Brain => ([0.28, 0.85], 0.6),
         Part::Chest => ([0.1, 0.6], 0.4),
@@ -285,6 +285,23 @@ fn draw_height(part: Part, rng: &mut Stream) -> f64 {
     }
 }
 
+/// The patient lies within ±8° and ±10 mm.
+pub(crate) fn draw_pose(rng: &mut Stream) -> Pose {
+    Pose {
+        rotation_rad: rng.random_range(-8.0f64..8.0).to_radians(),
+        shift_mm: [rng.random_range(-10.0..10.0), rng.random_range(-10.0..10.0)],
+    }
+}
+
+/// Grid and subsamples a section is rendered with: fine enough to carry the folds of the cortex; subsamples are a
+/// millimetre and less apart.
+pub(crate) fn rendering_grid(part: Part) -> Result<(ImageGrid, usize)> {
+    Ok(match part {
+        Part::Brain => (ImageGrid::square(192, 1.4)?, 2),
+        Part::Chest | Part::Abdomen => (ImageGrid::square(256, 2.0)?, 2),
+    })
+}
+
 fn simulate_slice(
     config: &SynthesisConfig,
     i: usize,
@@ -294,15 +311,8 @@ fn simulate_slice(
 ) -> Result<Sample> {
     let rng = &mut stream(config.seed, "slice", i as u64);
     let section = subject.section(part, draw_height(part, rng));
-    let pose = Pose {
-        rotation_rad: rng.random_range(-8.0f64..8.0).to_radians(),
-        shift_mm: [rng.random_range(-10.0..10.0), rng.random_range(-10.0..10.0)],
-    };
-    // Fine enough to carry the folds of the cortex; subsamples are a millimetre and less apart.
-    let (grid, supersamples) = match part {
-        Part::Brain => (ImageGrid::square(192, 1.4)?, 2),
-        Part::Chest | Part::Abdomen => (ImageGrid::square(256, 2.0)?, 2),
-    };
+    let pose = draw_pose(rng);
+    let (grid, supersamples) = rendering_grid(part)?;
     let uptake = tracer.map(|tracer| Uptake::draw(subject, tracer));
     let rendering = render(&section, uptake.as_ref(), pose, grid, supersamples);
     let to = image_grid(config)?;

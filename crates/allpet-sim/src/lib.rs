@@ -5,7 +5,9 @@
 //! - [`raster`]: sections rendered onto pixels;
 //! - [`footprint`]: strip integrals of pixels, a projector of the simulator's own;
 //! - [`acquisition`]: attenuation, resolution, scatter, randoms, counting noise, and the correction for them;
-//! - [`dataset`]: whole datasets, the same bytes for any number of threads.
+//! - [`nuclide`], [`kinetics`]: decay, positron range; FDG in time;
+//! - [`dataset`]: whole datasets for synthesis, the same bytes for any number of threads;
+//! - [`tasks`]: the same for the five paired tasks, each pair with the truth behind it.
 #![warn(rustdoc::broken_intra_doc_links)]
 
 pub mod acquisition;
@@ -13,11 +15,16 @@ pub mod anatomy;
 pub mod dataset;
 mod error;
 pub mod footprint;
+pub mod kinetics;
+pub mod nuclide;
+pub mod positivity;
 pub mod raster;
+pub mod tasks;
 pub mod tracer;
 
 pub use acquisition::{Acquisition, Measurement};
 pub use anatomy::{Part, Section, Subject, Tissue};
 pub use dataset::{Split, SynthesisConfig, simulate_synthesis};
 pub use error::{Error, Result};
+pub use tasks::{PairedTask, TaskConfig, simulate_task};
 pub use tracer::Uptake;

@@ -50,16 +50,22 @@ pub fn render(
             _ => tissue,
         }
     };
+    let lesion_suv: Vec<Option<f32>> = section
+        .lesions()
+        .iter()
+        .zip(section.lesion_numbers())
+        .map(|(lesion, &number)| uptake.and_then(|u| u.lesion_suv(number, lesion)))
+        .collect();
     let values = |label: u16| -> (f32, f32) {
         let tissue = Tissue::ALL[usize::from(label & 0xff)];
-        let lesion = (label >> 8 != 0).then(|| section.lesions()[usize::from(label >> 8) - 1]);
+        let lesion = (label >> 8 != 0).then(|| usize::from(label >> 8) - 1);
         let mu = match lesion {
             Some(_) if tissue == Tissue::Lung => Tissue::Muscle.attenuation_per_cm(),
             _ => tissue.attenuation_per_cm(),
         };
         let suv = uptake.map_or(0.0, |u| {
             lesion
-                .and_then(|l| l.suv(u.tracer()))
+                .and_then(|l| lesion_suv[l])
                 .unwrap_or_else(|| u.suv(tissue))
         });
         (suv * KBQ_PER_ML_PER_SUV, mu * 0.1)

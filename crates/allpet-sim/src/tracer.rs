@@ -4,7 +4,9 @@
 //! Typical SUVs one hour after injection: FDG grey/white matter 8/3, liver 1.9, blood 1.6, kidney 2.7, bladder 15;
 //! PSMA-11 kidney 66, parotid 24, duodenum 18, lacrimal 16, spleen 10.9, liver 8.2; F-DOPA striatum 3 over cortex 1.5.
 
-use crate::anatomy::{Noise, Part, Subject, Tissue};
+use crate::anatomy::{Lesion, Noise, Part, Subject, Tissue};
+use crate::error::Result;
+use crate::kinetics::Kinetics;
 use allpet_core::{Tracer, stream};
 use rand::Rng;
 
@@ -63,6 +65,8 @@ pub fn typical_suv(tracer: Tracer, tissue: Tissue) -> f32 {
 pub struct Uptake {
     tracer: Tracer,
     suv: Vec<f32>,
+    /// What a lesion's SUV is multiplied by, in the subject's order; empty for 1.
+    lesion_factors: Vec<f32>,
     lobes: Noise,
 }
 
@@ -91,8 +95,45 @@ impl Uptake {
         Self {
             tracer,
             suv,
+            lesion_factors: Vec::new(),
             lobes: Noise::new(rng.random()),
         }
+    }
+
+    /// The uptake at another time after injection than the [`REFERENCE_MINUTES`](crate::kinetics::REFERENCE_MINUTES)
+    /// it was drawn for, decay-corrected to injection: each tissue follows its own two-tissue model.
+    ///
+    /// # Errors
+    /// A tracer without rate constants, a time that is not positive.
+    pub fn at_minutes(&self, subject: &Subject, minutes: f64) -> Result<Self> {
+        let kinetics = Kinetics::draw(subject, self.tracer)?;
+        let mut later = self.clone();
+        for (suv, &tissue) in later.suv.iter_mut().zip(Tissue::ALL) {
+            *suv *= kinetics.factor(tissue, minutes)? as f32;
+        }
+        later.lesion_factors = subject
+            .lesions()
+            .iter()
+            .enumerate()
+            .map(|(number, lesion)| {
+                let hot = lesion
+                    .suv(self.tracer)
+                    .is_some_and(|suv| suv > self.suv(lesion.host));
+                let factor = if hot {
+                    kinetics.tumour_factor(number, minutes)?
+                } else {
+                    kinetics.factor(lesion.host, minutes)?
+                };
+                Ok(factor as f32)
+            })
+            .collect::<Result<_>>()?;
+        Ok(later)
+    }
+
+    /// SUV of the subject's lesion of this number, if the tracer tells it from its host.
+    pub fn lesion_suv(&self, number: usize, lesion: &Lesion) -> Option<f32> {
+        let factor = self.lesion_factors.get(number).copied().unwrap_or(1.0);
+        lesion.suv(self.tracer).map(|suv| suv * factor)
     }
 
     /// The tracer.

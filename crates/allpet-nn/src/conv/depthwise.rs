@@ -105,19 +105,17 @@ pub(super) fn weight_gradient(s: &Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
                 vectorised(
                     #[inline(always)]
                     || {
-                        for (row, g) in g.chunks_exact(s.out_width).enumerate() {
-                            let lines = planes.lines(row);
-                            for tap_row in 0..kernel {
-                                let line = &lines[tap_row * planes.width()..][..s.out_width + kernel - 1];
-                                let sums = &mut sums[tap_row * kernel..][..kernel];
-                                if let [a, b, c] = sums {
-                                    let [p, q, r] = lane_sum(s.out_width, |i| {
-                                        [g[i] * line[i], g[i] * line[i + 1], g[i] * line[i + 2]]
-                                    });
-                                    (*a, *b, *c) = (*a + p, *b + q, *c + r);
-                                } else {
-                                    for (tap, sum) in sums.iter_mut().enumerate() {
-                                        *sum += lane_sum(s.out_width, |i| [g[i] * line[i + tap]])[0];
+                        for (tap, sums) in sums.chunks_exact_mut(kernel).enumerate() {
+                            let lines = |row| &planes.lines(row + tap)[..s.out_width + kernel - 1];
+                            let rows = || g.chunks_exact(s.out_width).enumerate();
+                            if let [a, b, c] = sums {
+                                let [p, q, r] = three_sums(rows().map(|(row, g)| (g, lines(row))));
+                                (*a, *b, *c) = (*a + p, *b + q, *c + r);
+                            } else {
+                                for (shift, sum) in sums.iter_mut().enumerate() {
+                                    for (row, g) in rows() {
+                                        let line = &lines(row)[shift..];
+                                        *sum += lane_sum(s.out_width, |i| [g[i] * line[i]])[0];
                                     }
                                 }
                             }
@@ -128,4 +126,32 @@ pub(super) fn weight_gradient(s: &Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
             out.iter_mut().zip(sums).for_each(|(to, sum)| *to = sum as f32);
         });
     out
+}
+
+/// Sums of `g[i]·line[i + shift]` for three shifts over pairs of rows, the lanes kept side by side to the end.
+#[inline(always)]
+fn three_sums<'a>(rows: impl Iterator<Item = (&'a [f32], &'a [f32])>) -> [f64; 3] {
+    const LANES: usize = 16;
+    let mut lanes = [[0f32; LANES]; 3];
+    let mut total = [0f64; 3];
+    for (g, line) in rows {
+        let whole = g.len() - g.len() % LANES;
+        for first in (0..whole).step_by(LANES) {
+            let (g, line) = (&g[first..first + LANES], &line[first..first + LANES + 2]);
+            for (shift, lanes) in lanes.iter_mut().enumerate() {
+                for (i, lane) in lanes.iter_mut().enumerate() {
+                    *lane += g[i] * line[i + shift];
+                }
+            }
+        }
+        for i in whole..g.len() {
+            for (shift, total) in total.iter_mut().enumerate() {
+                *total += f64::from(g[i] * line[i + shift]);
+            }
+        }
+    }
+    for (total, lanes) in total.iter_mut().zip(lanes) {
+        *total += lanes.iter().map(|v| f64::from(*v)).sum::<f64>();
+    }
+    total
 }

@@ -95,20 +95,30 @@ impl Subject {
         &self.lesions
     }
 
+    /// The same person with every lesion `scale` times as large.
+    pub fn with_lesions_scaled(mut self, scale: f32) -> Self {
+        for lesion in &mut self.lesions {
+            lesion.radii_mm = lesion.radii_mm.map(|radius| radius * scale);
+        }
+        self
+    }
+
     /// The section of a part at relative height `z`, 0 the lowest and 1 the highest (values outside are clamped).
     pub fn section(&self, part: Part, z: f64) -> Section<'_> {
         let [low, high] = part.heights_mm();
         let height_mm = low + (high - low) * z.clamp(0.0, 1.0) as f32;
-        let lesions = self
+        let (lesion_numbers, lesions) = self
             .lesions
             .iter()
-            .filter(|l| l.part == part && (l.centre_mm[2] - height_mm).abs() < l.radii_mm[2])
-            .collect();
+            .enumerate()
+            .filter(|(_, l)| l.part == part && (l.centre_mm[2] - height_mm).abs() < l.radii_mm[2])
+            .unzip();
         Section {
             subject: self,
             part,
             height_mm,
             lesions,
+            lesion_numbers,
         }
     }
 
@@ -136,6 +146,7 @@ pub struct Section<'a> {
     part: Part,
     height_mm: f32,
     lesions: Vec<&'a Lesion>,
+    lesion_numbers: Vec<usize>,
 }
 
 impl Section<'_> {
@@ -167,6 +178,11 @@ impl Section<'_> {
     /// The lesions that the section cuts.
     pub fn lesions(&self) -> &[&Lesion] {
         &self.lesions
+    }
+
+    /// Where each of [`Section::lesions`] stands among [`Subject::lesions`].
+    pub fn lesion_numbers(&self) -> &[usize] {
+        &self.lesion_numbers
     }
 
     /// Position in [`Section::lesions`] of the lesion at a point.

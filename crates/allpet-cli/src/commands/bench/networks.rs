@@ -142,6 +142,23 @@ fn operators() -> Result<Vec<Case>> {
             nn::group_norm(&t[0], &t[1], &t[2], 8, true)
         })?);
     }
+    cases.push(Case::new("layernorm", &[&[4, 4096, 64], &[64], &[64]], |t| {
+        nn::layer_norm(&t[0], &t[1], &t[2])
+    })?);
+    // Four samples, eight heads of 16 channels, 1024 pixels.
+    let attention = Case::new("attention", &[&[4, 3 * 8 * 16, 32, 32]], |t| {
+        nn::attention(&t[0], 8)
+    })?;
+    cases.push(Case {
+        shape: vec![4, 8, 1024, 16],
+        ..attention
+    });
+    cases.push(Case::new("channel_attention", &[&[4, 192, 64, 64], &[4]], |t| {
+        nn::channel_attention(&t[0], &t[1])
+    })?);
+    cases.push(Case::new("gelu_gate", &[&[4, 128, 64, 64]], |t| {
+        nn::gelu_gate(&t[0])
+    })?);
     cases.push(Case::new("upsample_nearest2", &[&[4, 64, 32, 32]], |t| {
         nn::upsample_nearest(&t[0])
     })?);
