@@ -6,7 +6,7 @@
 
 use crate::cpu::floats;
 use crate::elementwise::exp;
-use crate::lanes::{Kernel, Slot, Start, Sum, transpose, vectorised};
+use crate::lanes::{Aligned, Kernel, Slot, Start, Sum, transpose, vectorised};
 use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -92,6 +92,8 @@ struct Head {
     n: usize,
     /// Pixels after padding.
     wide: usize,
+    /// Floats from row to row: rows a power of two apart would push one another out of the first-level cache.
+    stride: usize,
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
@@ -100,11 +102,13 @@ struct Head {
 impl Head {
     fn new(qkv: &[f32], head: usize, channels: usize, d: usize, n: usize) -> Self {
         let wide = n.div_ceil(QUERIES) * QUERIES;
-        let part = |i: usize| widen(&qkv[(i * channels + head * d) * n..][..d * n], d, n, wide);
+        let stride = wide + 16;
+        let part = |i: usize| widen(&qkv[(i * channels + head * d) * n..][..d * n], d, n, stride);
         Self {
             d,
             n,
             wide,
+            stride,
             q: part(0),
             k: part(1),
             v: part(2),
@@ -122,8 +126,8 @@ impl Head {
             depth: self.d,
             rows: self.n,
             columns: QUERIES,
-            a_stride: self.wide,
-            b_stride: self.wide,
+            a_stride: self.stride,
+            b_stride: self.stride,
             c_stride: QUERIES,
         };
         product.of(x, &y[first..], Start::Zero, out);
@@ -137,104 +141,117 @@ impl Head {
             columns: QUERIES,
             a_stride: self.d,
             b_stride: QUERIES,
-            c_stride: self.wide,
+            c_stride: self.stride,
         };
         product.of(x, y, Start::Zero, &mut out[first..]);
     }
 
-    /// Softmax weights of the queries from `first` on, `[keys, QUERIES]`.
-    fn weights(&self, first: usize, out: &mut [f32]) {
+    /// Softmax weights of the queries from `first` on, `[keys, QUERIES]`, before the division by their sums, whose
+    /// inverses are returned.
+    fn weights(&self, first: usize, out: &mut [f32]) -> [f32; QUERIES] {
         self.scores(&self.k, &self.q, first, out);
         let scale = 1.0 / (self.d as f32).sqrt();
         vectorised(
             #[inline(always)]
             || {
-                let mut largest = [f32::NEG_INFINITY; QUERIES];
-                for row in out.chunks_exact(QUERIES) {
-                    largest.iter_mut().zip(row).for_each(|(l, v)| *l = l.max(*v));
-                }
-                let mut total = [0f32; QUERIES];
-                for row in out.chunks_exact_mut(QUERIES) {
-                    for ((v, l), t) in row.iter_mut().zip(&largest).zip(&mut total) {
-                        *v = exp((*v - l) * scale);
-                        *t += *v;
+                let (rows, _) = out.as_chunks_mut::<QUERIES>();
+                let mut largest = [f32::MIN; QUERIES];
+                for row in &*rows {
+                    for i in 0..QUERIES {
+                        largest[i] = if row[i] > largest[i] { row[i] } else { largest[i] };
                     }
                 }
-                let inverse = total.map(|t| 1.0 / t);
-                for row in out.chunks_exact_mut(QUERIES) {
-                    row.iter_mut().zip(&inverse).for_each(|(v, i)| *v *= i);
+                let mut total = [0f32; QUERIES];
+                for row in &mut *rows {
+                    for i in 0..QUERIES {
+                        row[i] = exp((row[i] - largest[i]) * scale);
+                        total[i] += row[i];
+                    }
                 }
+                total.map(|t| 1.0 / t)
             },
-        );
+        )
     }
 
     fn forward(&self, out: &mut [f32]) {
-        let values = flipped(&self.v, self.d, self.n, self.wide);
-        let mut weights = vec![0f32; self.n * QUERIES];
-        let mut wide = vec![0f32; self.d * self.wide];
+        let values = flipped(&self.v, self.d, self.n, self.stride);
+        let mut weights = Aligned::zeros(self.n * QUERIES);
+        let mut wide = vec![0f32; self.d * self.stride];
         for first in self.tiles() {
-            self.weights(first, &mut weights);
+            let inverse = self.weights(first, &mut weights);
             self.mix(&values, &weights, first, &mut wide);
+            for row in wide.chunks_exact_mut(self.stride) {
+                row[first..].iter_mut().zip(&inverse).for_each(|(v, i)| *v *= i);
+            }
         }
-        narrow(&wide, self.wide, self.n, out);
+        narrow(&wide, self.stride, self.n, out);
     }
 
     /// Gradients of queries, keys and values, each `[d, n]`.
     ///
     /// With `P` the weights and `dP = Vᵀ·dO`: `dV = dO·Pᵀ`, `dS = P∘(dP - Σ_keys P∘dP)/√d`, `dQ = K·dS`, `dK = Q·dSᵀ`.
     fn backward(&self, grad: &[f32], dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
-        let (d, n, wide) = (self.d, self.n, self.wide);
-        let grad = widen(grad, d, n, wide);
-        let keys = flipped(&self.k, d, n, wide);
-        let (queries, gradients) = (flipped(&self.q, d, wide, wide), flipped(&grad, d, wide, wide));
-        let (mut weights, mut ds) = (vec![0f32; n * QUERIES], vec![0f32; n * QUERIES]);
-        let mut turned = vec![0f32; QUERIES * wide];
-        let (mut dq_wide, mut dk_wide, mut dv_wide) =
-            (vec![0f32; d * wide], vec![0f32; d * wide], vec![0f32; d * wide]);
+        let (d, n, wide, stride) = (self.d, self.n, self.wide, self.stride);
+        let grad = widen(grad, d, n, stride);
+        let keys = flipped(&self.k, d, n, stride);
+        let (queries, mut gradients) = (flipped(&self.q, d, wide, stride), flipped(&grad, d, wide, stride));
+        let (mut weights, mut ds) = (Aligned::zeros(n * QUERIES), Aligned::zeros(n * QUERIES));
+        let mut turned = vec![0f32; QUERIES * stride];
+        let (mut dq_wide, mut dk_wide, mut dv_wide) = (
+            vec![0f32; d * stride],
+            vec![0f32; d * stride],
+            vec![0f32; d * stride],
+        );
         // Sums over queries: of a tile's transposed weights, added to what the tiles before left.
         let over_queries = Product {
             depth: QUERIES,
             rows: d,
             columns: wide,
             a_stride: d,
-            b_stride: wide,
-            c_stride: wide,
+            b_stride: stride,
+            c_stride: stride,
         };
         for first in self.tiles() {
-            self.weights(first, &mut weights);
-            if first + QUERIES > n {
-                // Queries that are padding have weights too; nothing may come of them.
-                for row in weights.chunks_exact_mut(QUERIES) {
-                    row[n - first..].fill(0.0);
-                }
+            let mut inverse = self.weights(first, &mut weights);
+            // Queries that are padding have weights too; nothing may come of them.
+            inverse[QUERIES.min(n - first)..].fill(0.0);
+            transpose(&weights, QUERIES, (n, QUERIES), &mut turned, stride);
+            for (gradient, inverse) in gradients[first * d..].chunks_exact_mut(d).zip(&inverse) {
+                gradient.iter_mut().for_each(|v| *v *= inverse);
             }
-            transpose(&weights, QUERIES, (n, QUERIES), &mut turned, wide);
             over_queries.of(&gradients[first * d..], &turned, Start::C, &mut dv_wide);
             self.scores(&self.v, &grad, first, &mut ds);
             let scale = 1.0 / (d as f32).sqrt();
             vectorised(
                 #[inline(always)]
                 || {
+                    let (rows, _) = ds.as_chunks_mut::<QUERIES>();
+                    let (weights, _) = weights.as_chunks::<QUERIES>();
                     let mut dots = [0f32; QUERIES];
-                    for (row, p) in ds.chunks_exact(QUERIES).zip(weights.chunks_exact(QUERIES)) {
-                        for ((t, v), p) in dots.iter_mut().zip(row).zip(p) {
-                            *t += v * p;
+                    for (row, p) in rows.iter().zip(weights) {
+                        for i in 0..QUERIES {
+                            dots[i] += row[i] * p[i];
                         }
                     }
-                    for (row, p) in ds.chunks_exact_mut(QUERIES).zip(weights.chunks_exact(QUERIES)) {
-                        for ((v, p), t) in row.iter_mut().zip(p).zip(&dots) {
-                            *v = p * (*v - t) * scale;
+                    let (mut dots, mut factors) = (dots, inverse);
+                    for i in 0..QUERIES {
+                        dots[i] *= inverse[i];
+                        factors[i] *= scale;
+                    }
+                    for (row, p) in rows.iter_mut().zip(weights) {
+                        for i in 0..QUERIES {
+                            row[i] = (p[i] * factors[i]) * (row[i] - dots[i]);
                         }
                     }
                 },
             );
             self.mix(&keys, &ds, first, &mut dq_wide);
-            transpose(&ds, QUERIES, (n, QUERIES), &mut turned, wide);
+            transpose(&ds, QUERIES, (n, QUERIES), &mut turned, stride);
             over_queries.of(&queries[first * d..], &turned, Start::C, &mut dk_wide);
         }
-        narrow(&dq_wide, wide, n, dq);
-        narrow(&dk_wide, wide, n, dk);
-        narrow(&dv_wide, wide, n, dv);
+        narrow(&dq_wide, stride, n, dq);
+        narrow(&dk_wide, stride, n, dk);
+        narrow(&dv_wide, stride, n, dv);
     }
 }
 

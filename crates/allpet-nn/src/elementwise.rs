@@ -97,7 +97,7 @@ impl CustomOp2 for MeanSquaredError {
             .map(|(x, y)| {
                 vectorised(
                     #[inline(always)]
-                    || lane_sum(x.len(), |i| [(x[i] - y[i]) * (x[i] - y[i])])[0],
+                    || lane_sum([x, y], |[x, y]| [(x - y) * (x - y)])[0],
                 )
             })
             .collect();
@@ -198,54 +198,79 @@ impl InplaceOp2 for AddInto {
     }
 }
 
-/// Partial sums kept side by side; fixed, so that the order of a sum depends on its length only.
-const LANES: usize = 16;
+/// Partial sums kept side by side, a few registers of them; fixed, so that the order of a sum depends on its length only.
+const LANES: usize = 64;
 
-/// `Σ f(i)` over a slice, lane-parallel in f32 with the lanes added in f64.
+/// The same where rows are short and the end of a sum is most of it.
+const FEW: usize = 16;
+
+/// `Σ f(x, y, …)` over slices of one length, lane-parallel in f32: `L` partial sums, and what was left over.
 #[inline(always)]
-pub(crate) fn lane_sum<const K: usize>(length: usize, f: impl Fn(usize) -> [f32; K]) -> [f64; K] {
-    let mut lanes = [[0f32; LANES]; K];
-    let whole = length - length % LANES;
-    for first in (0..whole).step_by(LANES) {
-        for lane in 0..LANES {
-            for (lanes, value) in lanes.iter_mut().zip(f(first + lane)) {
-                lanes[lane] += value;
+fn partial_sums<const L: usize, const N: usize, const K: usize>(
+    rows: [&[f32]; N],
+    f: impl Fn([f32; N]) -> [f32; K],
+) -> ([[f32; L]; K], [f32; K]) {
+    let mut lanes = [[0f32; L]; K];
+    let mut rows = rows.map(|row| row.as_chunks::<L>());
+    let count = rows.iter().map(|(chunks, _)| chunks.len()).min().unwrap_or(0);
+    for (chunks, _) in &mut rows {
+        *chunks = &chunks[..count];
+    }
+    for i in 0..count {
+        let chunks = rows.map(|(chunks, _)| &chunks[i]);
+        for lane in 0..L {
+            let term = f(chunks.map(|chunk| chunk[lane]));
+            for (lanes, term) in lanes.iter_mut().zip(term) {
+                lanes[lane] += term;
             }
         }
     }
-    let mut total = lanes.map(|lanes| lanes.iter().map(|v| f64::from(*v)).sum::<f64>());
-    for i in whole..length {
-        for (total, value) in total.iter_mut().zip(f(i)) {
-            *total += f64::from(value);
+    let mut rest = [0f32; K];
+    let tails = rows.map(|(_, tail)| tail);
+    for i in 0..tails[0].len() {
+        for (rest, term) in rest.iter_mut().zip(f(tails.map(|tail| tail[i]))) {
+            *rest += term;
         }
+    }
+    (lanes, rest)
+}
+
+/// Lanes added up as a tree.
+#[inline(always)]
+fn tree<const L: usize>(mut lanes: [f32; L], down_to: usize) -> [f32; L] {
+    let mut half = L / 2;
+    while half >= down_to {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+        half /= 2;
+    }
+    lanes
+}
+
+/// `Σ f(x, y, …)` over slices of one length, lane-parallel in f32 with the last lanes added in f64.
+#[inline(always)]
+pub(crate) fn lane_sum<const N: usize, const K: usize>(
+    rows: [&[f32]; N],
+    f: impl Fn([f32; N]) -> [f32; K],
+) -> [f64; K] {
+    let (lanes, rest) = partial_sums::<LANES, N, K>(rows, f);
+    let mut total = rest.map(f64::from);
+    for (total, lanes) in total.iter_mut().zip(lanes) {
+        *total += tree(lanes, FEW)[..FEW].iter().map(|v| f64::from(*v)).sum::<f64>();
     }
     total
 }
 
-/// The same with the lanes added as a tree in f32: for short rows, where the end of a sum is most of it.
+/// The same in f32 to the end, for short rows.
 #[inline(always)]
-pub(crate) fn row_sums<const K: usize>(length: usize, f: impl Fn(usize) -> [f32; K]) -> [f32; K] {
-    let mut lanes = [[0f32; LANES]; K];
-    let whole = length - length % LANES;
-    for first in (0..whole).step_by(LANES) {
-        for lane in 0..LANES {
-            for (lanes, value) in lanes.iter_mut().zip(f(first + lane)) {
-                lanes[lane] += value;
-            }
-        }
-    }
-    let mut total = lanes.map(|mut lanes| {
-        for half in [8, 4, 2, 1] {
-            for i in 0..half {
-                lanes[i] += lanes[i + half];
-            }
-        }
-        lanes[0]
-    });
-    for i in whole..length {
-        for (total, value) in total.iter_mut().zip(f(i)) {
-            *total += value;
-        }
+pub(crate) fn row_sums<const N: usize, const K: usize>(
+    rows: [&[f32]; N],
+    f: impl Fn([f32; N]) -> [f32; K],
+) -> [f32; K] {
+    let (lanes, mut total) = partial_sums::<FEW, N, K>(rows, f);
+    for (total, lanes) in total.iter_mut().zip(lanes) {
+        *total += tree(lanes, 1)[0];
     }
     total
 }
@@ -254,7 +279,7 @@ pub(crate) fn row_sums<const K: usize>(length: usize, f: impl Fn(usize) -> [f32;
 pub(crate) fn sum_of_squares(values: &[f32]) -> f32 {
     vectorised(
         #[inline(always)]
-        || lane_sum(values.len(), |i| [values[i] * values[i]])[0] as f32,
+        || lane_sum([values], |[v]| [v * v])[0] as f32,
     )
 }
 
@@ -262,7 +287,7 @@ pub(crate) fn sum_of_squares(values: &[f32]) -> f32 {
 pub(crate) fn sum(values: &[f32]) -> f32 {
     vectorised(
         #[inline(always)]
-        || lane_sum(values.len(), |i| [values[i]])[0] as f32,
+        || lane_sum([values], |[v]| [v])[0] as f32,
     )
 }
 
@@ -273,17 +298,19 @@ pub(crate) fn sum(values: &[f32]) -> f32 {
 pub(crate) fn exp(x: f32) -> f32 {
     // Adding this leaves a rounded integer in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    let x = x.clamp(-87.0, 88.0);
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    // Each is one instruction, and lets NaN pass.
+    let x = if x < -87.0 { -87.0 } else { x };
+    let x = if x > 88.0 { 88.0 } else { x };
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
     let p = 1.987_569_1e-4f32;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 5e-1;
-    let p = p * r * r + r + 1.0;
+    let p = p.mul_add(r, 1.398_199_9e-3);
+    let p = p.mul_add(r, 8.333_452e-3);
+    let p = p.mul_add(r, 4.166_579_6e-2);
+    let p = p.mul_add(r, 1.666_666_5e-1);
+    let p = p.mul_add(r, 5e-1);
+    let p = p.mul_add(r * r, r) + 1.0;
     p * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
 
@@ -302,6 +329,7 @@ mod tests {
             let exact = f64::from(x).exp();
             assert!((f64::from(super::exp(x)) - exact).abs() <= 4e-7 * exact, "at {x}");
         }
+        assert!(super::exp(f32::NAN).is_nan());
         assert!((super::sigmoid(-200.0)).abs() < 1e-30 && super::sigmoid(200.0) == 1.0);
     }
 }

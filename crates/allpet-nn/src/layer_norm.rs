@@ -48,8 +48,8 @@ struct LayerNorm;
 #[inline(always)]
 fn moments(x: &[f32]) -> (f32, f32) {
     let n = x.len() as f32;
-    let mean = row_sums(x.len(), |i| [x[i]])[0] / n;
-    let variance = row_sums(x.len(), |i| [(x[i] - mean) * (x[i] - mean)])[0] / n;
+    let mean = row_sums([x], |[x]| [x])[0] / n;
+    let variance = row_sums([x], |[x]| [(x - mean) * (x - mean)])[0] / n;
     (mean, 1.0 / (variance + EPSILON).sqrt())
 }
 
@@ -183,16 +183,17 @@ fn row_gradient(
 ) {
     let (mean, inverse) = moments(x);
     let n = x.len();
-    let hat = |i: usize| (x[i] - mean) * inverse;
-    let [sum, with_hat] = row_sums(n, |i| {
-        let g = grad[i] * weight[i];
-        [g, g * hat(i)]
+    let [sum, with_hat] = row_sums([x, grad, weight], |[x, grad, weight]| {
+        let g = grad * weight;
+        [g, g * (x - mean) * inverse]
     });
     let (mean_g, mean_gx) = (sum / n as f32, with_hat / n as f32);
-    for i in 0..n {
-        let h = hat(i);
-        dx[i].set((grad[i] * weight[i] - mean_g - h * mean_gx) * inverse);
-        dweight[i] += grad[i] * h;
-        dbias[i] += grad[i];
+    let inputs = x.iter().zip(grad).zip(weight);
+    let outputs = dx.iter_mut().zip(dweight).zip(dbias);
+    for (((x, grad), weight), ((dx, dweight), dbias)) in inputs.zip(outputs) {
+        let h = (x - mean) * inverse;
+        dx.set((grad * weight - mean_g - h * mean_gx) * inverse);
+        *dweight += grad * h;
+        *dbias += grad;
     }
 }

@@ -88,8 +88,8 @@ impl Sizes {
 #[inline(always)]
 fn moments(x: &[f32]) -> (f32, f32) {
     let n = x.len() as f64;
-    let mean = (lane_sum(x.len(), |i| [x[i]])[0] / n) as f32;
-    let variance = lane_sum(x.len(), |i| [(x[i] - mean) * (x[i] - mean)])[0] / n;
+    let mean = (lane_sum([x], |[x]| [x])[0] / n) as f32;
+    let variance = lane_sum([x], |[x]| [(x - mean) * (x - mean)])[0] / n;
     (mean, (1.0 / (variance + EPSILON).sqrt()) as f32)
 }
 
@@ -273,7 +273,7 @@ fn group_gradient(
         } else {
             du.copy_from_slice(grad);
         }
-        let [sum, with_hat] = lane_sum(pixels, |i| [du[i], du[i] * (x[i] - mean) * inverse]);
+        let [sum, with_hat] = lane_sum([&*du, x], |[du, x]| [du, du * (x - mean) * inverse]);
         dshift[c].set(sum as f32);
         dscale[c].set(with_hat as f32);
         sum_g += sum * f64::from(scale[c]);

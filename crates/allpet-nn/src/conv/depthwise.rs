@@ -115,7 +115,7 @@ pub(super) fn weight_gradient(s: &Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
                                 for (shift, sum) in sums.iter_mut().enumerate() {
                                     for (row, g) in rows() {
                                         let line = &lines(row)[shift..];
-                                        *sum += lane_sum(s.out_width, |i| [g[i] * line[i]])[0];
+                                        *sum += lane_sum([g, &line[..g.len()]], |[g, x]| [g * x])[0];
                                     }
                                 }
                             }

@@ -4,7 +4,7 @@
 //! packed for a few channels at a time into a panel that stays in the first-level cache while every block of output
 //! channels passes over it.
 
-use crate::lanes::{Kernel, Slot, Start, Sum};
+use crate::lanes::{Aligned, Kernel, Slot, Start, Sum};
 use rayon::prelude::*;
 
 /// Calls a function of a constant run length for the common lengths; 0 stands for all others.
@@ -196,7 +196,7 @@ fn blocks_product(
 /// Sums of a tile of pixels on their way, row by row: the rows of the output lie a power of two apart, and would push one
 /// another out of the first-level cache if every few channels passed over them.
 struct Sums {
-    values: Vec<f32>,
+    values: Aligned,
     n: usize,
     /// Row of the first block.
     top: usize,
@@ -206,7 +206,7 @@ impl Sums {
     fn new(blocks: &[Block<'_>], n: usize) -> Self {
         let rows: usize = blocks.iter().map(|(_, m, _)| m).sum();
         Self {
-            values: vec![0f32; rows * n],
+            values: Aligned::zeros(rows * n),
             n,
             top: blocks.first().map_or(0, |(top, ..)| *top),
         }
@@ -288,7 +288,7 @@ fn by_panels(
     );
     let channels = packed.depth / taps;
     let step = channels.div_ceil(channels.div_ceil((DEPTH / taps).max(1)));
-    let mut panel = vec![0f32; step * taps * n];
+    let mut panel = Aligned::zeros(step * taps * n);
     let mut sums = Sums::new(blocks, n);
     for first in (0..pixels).step_by(n) {
         let count = n.min(pixels - first);

@@ -5,7 +5,7 @@
 //! are in the first-level cache.
 
 use super::Sizes;
-use crate::lanes::{Kernel, Slot, Start, Sum, transpose};
+use crate::lanes::{Aligned, Kernel, Slot, Start, Sum, transpose};
 use rayon::prelude::*;
 
 /// Sums of samples that are kept apart: fixed, so that threads never change the order of a sum.
@@ -77,7 +77,7 @@ fn rows_of((block, (_, m)): (usize, (usize, usize))) -> impl Iterator<Item = (us
 
 /// `[sample, H + 2·pad, W + 2·pad, step]`: zero-padded, channels innermost, filled up to whole registers.
 struct Inner {
-    data: Vec<f32>,
+    data: Aligned,
     width: usize,
     plane: usize,
     step: usize,
@@ -89,7 +89,7 @@ impl Inner {
         let step = s.c_in.div_ceil(lanes) * lanes;
         let width = s.width + 2 * pad;
         let plane = (s.height + 2 * pad) * width * step;
-        let mut data = vec![0f32; s.batch * plane];
+        let mut data = Aligned::zeros(s.batch * plane);
         data.par_chunks_mut(plane)
             .zip(x.par_chunks(s.groups * s.c_in * s.pixels()))
             .for_each(|(to, x)| {

@@ -8,7 +8,7 @@
 mod output;
 mod transpose;
 
-pub(crate) use output::{Slot, filled};
+pub(crate) use output::{Aligned, Slot, filled};
 pub(crate) use transpose::transpose;
 
 use std::sync::OnceLock;

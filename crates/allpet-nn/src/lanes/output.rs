@@ -28,6 +28,39 @@ impl Slot {
     }
 }
 
+/// Floats of a line of the cache.
+const SLACK: usize = 16;
+
+/// Zeros that begin where a register's memory does: loads and stores across two lines of the cache cost half as much again.
+pub(crate) struct Aligned {
+    values: Vec<f32>,
+    first: usize,
+}
+
+impl Aligned {
+    pub(crate) fn zeros(length: usize) -> Self {
+        let values = vec![0f32; length + SLACK];
+        let first = values.as_ptr().align_offset(SLACK * size_of::<f32>()).min(SLACK);
+        Self { values, first }
+    }
+}
+
+impl std::ops::Deref for Aligned {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        let length = self.values.len() - SLACK;
+        &self.values[self.first..self.first + length]
+    }
+}
+
+impl std::ops::DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        let length = self.values.len() - SLACK;
+        &mut self.values[self.first..self.first + length]
+    }
+}
+
 /// `length` floats, all of them written by `fill`.
 ///
 /// # Safety
