@@ -367,10 +367,13 @@ def golden(folder):
         c = json.load(open(os.path.join(folder, f"{name}.json")))
         model = UNet(c, file["batch.x"].shape[2]) if name == "denoiser" else Autoencoder(c)
         model.load_state_dict({k.removeprefix("model."): v for k, v in file.items() if k.startswith("model.")})
-        training = Training(model, c["rate"], c["decay"], c["clip"], c["ema"])
+        training = Training(model, decay=c["decay"], clip=c["clip"])
         b = {k.removeprefix("batch."): v for k, v in file.items() if k.startswith("batch.")}
         losses[name] = []
         for step in range(c["steps"]):
+            training.ema = c["averages"][step]
+            for group in training.optimiser.param_groups:
+                group["lr"] = c["rates"][step]
             if name == "denoiser":
                 loss = lambda: (model(b["x"][step], b["t"][step], b["prompt"][step], b["mask"][step]) - b["target"][step]).square().mean()
             else:

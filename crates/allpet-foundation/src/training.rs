@@ -230,7 +230,11 @@ fn start_from(path: &Path, model: &ModelConfig, params: &Params, part: &str) -> 
         return Err(Error::File {
             what: name,
             expected: format!("a trained `{part}*` of the model to be trained, to start from"),
-            got: if same { "none".into() } else { "another model".into() },
+            got: if same {
+                "none".into()
+            } else {
+                "another model".into()
+            },
         });
     }
     Ok(params.load(&tensors)?)

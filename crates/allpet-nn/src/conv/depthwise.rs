@@ -3,28 +3,27 @@
 use super::Sizes;
 use super::product::Planes;
 use crate::elementwise::lane_sum;
-use crate::lanes::vectorised;
+use crate::lanes::{Slot, filled, vectorised};
 use rayon::prelude::*;
 
 /// `out [B, C, H', W']` from `x [B, C, H, W]`, `w [C, k, k]` and `bias [C]`.
-pub(super) fn forward(s: &Sizes, x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
+pub(super) fn forward(s: &Sizes, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
     let pad = s.window.padding;
     let planes = (s.height, s.width);
-    correlate(s, x, planes, pad, w, bias, out, (s.out_height, s.out_width));
+    correlate(s, x, planes, pad, w, bias, (s.out_height, s.out_width))
 }
 
 /// `dX [B, C, H, W]` from the gradient `g [B, C, H', W']`: the same with the taps in reverse.
-pub(super) fn input_gradient(s: &Sizes, g: &[f32], w: &[f32], out: &mut [f32]) {
+pub(super) fn input_gradient(s: &Sizes, g: &[f32], w: &[f32]) -> Vec<f32> {
     let flipped: Vec<f32> = w
         .chunks_exact(s.taps())
         .flat_map(|taps| taps.iter().rev().copied())
         .collect();
     let pad = s.kernel - 1 - s.window.padding;
     let planes = (s.out_height, s.out_width);
-    correlate(s, g, planes, pad, &flipped, None, out, (s.height, s.width));
+    correlate(s, g, planes, pad, &flipped, None, (s.height, s.width))
 }
 
-#[allow(clippy::too_many_arguments)]
 fn correlate(
     s: &Sizes,
     x: &[f32],
@@ -32,43 +31,53 @@ fn correlate(
     pad: usize,
     w: &[f32],
     bias: Option<&[f32]>,
-    out: &mut [f32],
     (out_height, out_width): (usize, usize),
-) {
+) -> Vec<f32> {
     let kernel = s.kernel;
-    out.par_chunks_mut(out_height * out_width)
-        .zip(x.par_chunks(height * width))
-        .enumerate()
-        .for_each_init(Planes::default, |planes, (index, (out, x))| {
-            let channel = index % s.groups;
-            planes.pad(x, 1, (height, width), 1, pad, (pad, pad));
-            let taps = &w[channel * kernel * kernel..][..kernel * kernel];
-            let start = bias.map_or(0.0, |b| b[channel]);
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (row, out) in out.chunks_exact_mut(out_width).enumerate() {
-                        let lines = planes.lines(row);
-                        if kernel == 3 {
-                            three(lines, planes.width(), taps, start, out);
-                        } else {
-                            out.fill(start);
-                            for (tap, weight) in taps.iter().enumerate() {
-                                let line = &lines[tap / kernel * planes.width() + tap % kernel..];
-                                out.iter_mut()
-                                    .zip(line)
-                                    .for_each(|(to, from)| *to += weight * from);
-                            }
-                        }
+    let plane = |planes: &mut Planes, row_of: &mut Vec<f32>, index: usize, out: &mut [Slot], x: &[f32]| {
+        let channel = index % s.groups;
+        planes.pad(x, 1, (height, width), 1, pad, (pad, pad));
+        let taps = &w[channel * kernel * kernel..][..kernel * kernel];
+        let start = bias.map_or(0.0, |b| b[channel]);
+        row_of.resize(out_width, 0.0);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, out) in out.chunks_exact_mut(out_width).enumerate() {
+                    let lines = planes.lines(row);
+                    if kernel == 3 {
+                        three(lines, planes.width(), taps, start, out);
+                        continue;
                     }
-                },
+                    row_of.fill(start);
+                    for (tap, weight) in taps.iter().enumerate() {
+                        let line = &lines[tap / kernel * planes.width() + tap % kernel..];
+                        row_of
+                            .iter_mut()
+                            .zip(line)
+                            .for_each(|(to, from)| *to += weight * from);
+                    }
+                    Slot::copy(out, row_of);
+                }
+            },
+        );
+    };
+    let fill = |out: &mut [Slot]| {
+        out.par_chunks_mut(out_height * out_width)
+            .zip(x.par_chunks(height * width))
+            .enumerate()
+            .for_each_init(
+                || (Planes::default(), Vec::new()),
+                |(planes, row), (index, (out, x))| plane(planes, row, index, out, x),
             );
-        });
+    };
+    // SAFETY: every plane of the input writes every row of a plane of the output.
+    unsafe { filled(x.len() / (height * width) * out_height * out_width, fill) }
 }
 
 /// One row of a 3 × 3 kernel, all nine taps in one pass.
 #[inline(always)]
-fn three(lines: &[f32], width: usize, w: &[f32], start: f32, out: &mut [f32]) {
+fn three(lines: &[f32], width: usize, w: &[f32], start: f32, out: &mut [Slot]) {
     let reach = out.len() + 2;
     let (a, b, c) = (
         &lines[..reach],
@@ -79,7 +88,7 @@ fn three(lines: &[f32], width: usize, w: &[f32], start: f32, out: &mut [f32]) {
         let first = w[0] * a[i] + w[1] * a[i + 1] + w[2] * a[i + 2];
         let second = w[3] * b[i] + w[4] * b[i + 1] + w[5] * b[i + 2];
         let third = w[6] * c[i] + w[7] * c[i + 1] + w[8] * c[i + 2];
-        *to = start + first + (second + third);
+        to.set(start + first + (second + third));
     }
 }
 

@@ -221,9 +221,7 @@ impl CustomOp3 for Conv {
         }
         let length = s.batch * channels * s.out_pixels();
         let out = if s.depthwise() {
-            let mut out = vec![0f32; length];
-            depthwise::forward(&s, x, w, Some(b), &mut out);
-            out
+            depthwise::forward(&s, x, w, Some(b))
         } else {
             let (taps, depth) = (s.taps(), s.c_in * s.taps());
             let packed: Vec<_> = w
@@ -301,9 +299,7 @@ impl CustomOp2 for InputGradient {
         let (taps, channels) = (s.taps(), s.groups * s.c_in);
         let length = s.batch * channels * s.pixels();
         let out = if s.depthwise() {
-            let mut out = vec![0f32; length];
-            depthwise::input_gradient(&s, g, w, &mut out);
-            out
+            depthwise::input_gradient(&s, g, w)
         } else {
             // Row = input channel, k = (output channel, flipped tap).
             let packed: Vec<_> = w
