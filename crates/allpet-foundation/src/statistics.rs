@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use allpet_autoencoder::{Autoencoder, SinogramSource};
 use allpet_core::{Modality, Prompt, Region, stream};
+use allpet_nn::without_gradients;
 use candle_core::{Device, Tensor};
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
@@ -39,7 +40,8 @@ impl Statistics {
         let channels = autoencoder.config().latent;
         let (mut sum, mut squares, mut count) = (vec![0f64; channels], vec![0f64; channels], 0usize);
         for step in 0..batches.max(1) {
-            let latent = autoencoder.encode(&source.draw(step)?.c_all)?.mean;
+            let c_all = source.draw(step)?.c_all;
+            let latent = without_gradients(|| autoencoder.encode(&c_all))?.mean;
             let pixels = latent.dim(2)? * latent.dim(3)?;
             let values = latent.flatten_all()?.to_vec1::<f32>()?;
             for (plane, values) in values.chunks_exact(pixels).enumerate() {

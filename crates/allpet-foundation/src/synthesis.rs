@@ -3,8 +3,9 @@
 use crate::error::{Error, Result};
 use crate::model::Foundation;
 use allpet_core::Prompt;
-use allpet_diffusion::{Guided, Predictor, Run, SampleNoise, Spacing, sample, sampler_by_name};
+use allpet_diffusion::{Guided, Predictor, Run, SampleNoise, Spacing, sample, sampler_for};
 use allpet_mask::MaskGenerator;
+use allpet_nn::without_gradients;
 use candle_core::{DType, Tensor};
 use ndarray::{Array3, Axis};
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ pub struct SynthesisRequest {
     pub first: u64,
     /// Seed.
     pub seed: u64,
-    /// Name of the sampler: `ddpm`, `ddim`.
+    /// Name of the sampler, one of [`allpet_diffusion::samplers_for`] a Gaussian process.
     pub sampler: String,
     /// Steps of the sampler.
     pub steps: usize,
@@ -78,7 +79,7 @@ impl Foundation {
     ) -> Result<Synthesis> {
         let config = self.config();
         self.check(request)?;
-        let sampler = sampler_by_name(&request.sampler, request.eta)?;
+        let sampler = sampler_for(self.process(), &request.sampler, request.eta)?;
         let times = Spacing::Trailing.times(config.process.steps, request.steps)?;
         let generator = MaskGenerator::new(config.augmentation.masks.clone(), config.geometry)?;
         let null = self.denoiser().condition(
@@ -118,9 +119,11 @@ impl Foundation {
                 .denoiser()
                 .condition(&prompts, &mask, config.autoencoder.factor())?;
             let network = |x: &Tensor, t: &Tensor, c: &allpet_diffusion::Conditioning| {
-                self.denoiser()
-                    .predict(x, t, c, self.autoencoder(), self.statistics())
-                    .map_err(allpet_diffusion::Error::network)
+                without_gradients(|| {
+                    self.denoiser()
+                        .predict(x, t, c, self.autoencoder(), self.statistics())
+                })
+                .map_err(allpet_diffusion::Error::network)
             };
             let inner = Predictor::new(self.process(), config.process.prediction, network)?;
             let guided = Guided {
@@ -145,7 +148,8 @@ impl Foundation {
                     total: request.count,
                 });
             }
-            let decoded = self.autoencoder().decode(&self.statistics().restore(&latent?)?)?;
+            let latent = self.statistics().restore(&latent?)?;
+            let decoded = without_gradients(|| self.autoencoder().decode(&latent))?;
             self.collect(&decoded, &prompts, first, done, request.seed, &mut result)?;
         }
         Ok(result)

@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Number of the first one
     #[arg(long, default_value_t = 0)]
     first: u64,
-    /// Sampler: ddpm or ddim [default: ddpm, or ddim with --eta]
+    /// Sampler: ddpm, ddim, dpm++, unipc or heun [default: ddpm, or ddim with --eta]
     #[arg(long)]
     sampler: Option<String>,
     /// Steps of the sampler
