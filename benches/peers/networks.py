@@ -340,8 +340,10 @@ def ours(program):
 
 
 def peak_of(which):
-    """Peak resident memory of 3 training steps beyond what is resident before the first, in a process of its own, MiB."""
+    """Peak resident memory of 3 training steps beyond what is resident before the network is made, in a process of its own, MiB."""
     torch.manual_seed(0)
+    resident = lambda: int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+    before = resident()
     if which == "denoiser_training_step":
         model = UNet(SMALL_UNET, 16)
         data = torch.randn(16, 16, 32, 32), torch.rand(16) * 1000, torch.randn(16, 256), torch.rand(16, 1, 32, 32)
@@ -351,8 +353,6 @@ def peak_of(which):
         data = torch.rand(16, 3, 128, 128), torch.rand(16, 1, 128, 128), torch.randn(16, 16, 32, 32)
         loss = lambda: model.loss(*data)
     training = Training(model)
-    resident = lambda: int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
-    before = resident()
     for _ in range(3):
         training.step(loss)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**20

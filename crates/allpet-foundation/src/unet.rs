@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use allpet_diffusion::Conditioning;
 use allpet_nn::{
-    AttentionBlock, Conv2d, GroupNorm, Linear, Params, ResidualBlock, Window, concat_channels,
+    AttentionBlock, Conv2d, GroupNorm, Linear, Params, ResidualBlock, Window, concat_channels, recomputed,
     upsample_nearest,
 };
 use candle_core::{DType, Tensor};
@@ -211,6 +211,7 @@ pub struct UNet {
     up: Vec<(Vec<Stage>, Option<Conv2d>)>,
     leave: (GroupNorm, Conv2d),
     frequencies: usize,
+    recompute: bool,
 }
 
 impl UNet {
@@ -316,6 +317,7 @@ impl UNet {
                 Conv2d::zeroed(&params.sub("leave"), first, outputs, 3, same)?,
             ),
             frequencies: e / 2,
+            recompute: false,
         })
     }
 
@@ -326,6 +328,23 @@ impl UNet {
     pub fn forward(&self, x: &Tensor, t: &Tensor, conditioning: &Conditioning) -> Result<Tensor> {
         let inputs = concat_channels(&concat_channels(x, mask_of(conditioning)?)?, &position(x)?)?;
         self.body(&inputs, &self.embedding(t, conditioning)?)
+    }
+
+    /// The same network, whose stages (residual block and attention) keep their inputs only while gradients are recorded and
+    /// are computed again on the way back: less memory, a third more time.
+    #[must_use]
+    pub fn recomputing(mut self, recompute: bool) -> Self {
+        self.recompute = recompute;
+        self
+    }
+
+    fn run(&self, stage: &Stage, x: &Tensor, embedding: &Tensor) -> Result<Tensor> {
+        if !self.recompute {
+            return stage.forward(x, embedding);
+        }
+        let stage = stage.clone();
+        let part = move |t: &[Tensor]| stage.forward(&t[0], &t[1]).map_err(candle_core::Error::wrap);
+        Ok(recomputed(&[x, embedding], part)?)
     }
 
     /// Time and prompt as one vector for each sample.
@@ -347,7 +366,7 @@ impl UNet {
         let mut skips = vec![x.clone()];
         for (stages, halve) in &self.down {
             for stage in stages {
-                x = stage.forward(&x, embedding)?;
+                x = self.run(stage, &x, embedding)?;
                 skips.push(x.clone());
             }
             if let Some(halve) = halve {
@@ -356,14 +375,14 @@ impl UNet {
             }
         }
         for stage in &self.middle {
-            x = stage.forward(&x, embedding)?;
+            x = self.run(stage, &x, embedding)?;
         }
         for (stages, double) in &self.up {
             for stage in stages {
                 if let Some(skip) = skips.pop() {
                     x = concat_channels(&x, &skip)?;
                 }
-                x = stage.forward(&x, embedding)?;
+                x = self.run(stage, &x, embedding)?;
             }
             if let Some(double) = double {
                 x = upsample_nearest(&double.forward(&x)?)?;

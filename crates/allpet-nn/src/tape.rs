@@ -11,7 +11,7 @@ use crate::elementwise::add_into;
 use candle_core::backprop::GradStore;
 use candle_core::op::BackpropOp;
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId,
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId, Var,
 };
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,7 +21,11 @@ enum Applied {
     One(Box<dyn CustomOp1 + Send + Sync>, [Tensor; 1]),
     Two(Box<dyn CustomOp2 + Send + Sync>, [Tensor; 2]),
     Three(Box<dyn CustomOp3 + Send + Sync>, [Tensor; 3]),
+    /// A part of the forward pass that kept its inputs only.
+    Part(Part, Vec<Tensor>),
 }
+
+type Part = Box<dyn Fn(&[Tensor]) -> Result<Tensor> + Send + Sync>;
 
 struct Node {
     applied: Applied,
@@ -122,11 +126,20 @@ impl Tape {
         let mut store = if loss.is_variable() {
             // One of our operators came last: candle's pass has nothing to do, and would hand back only this.
             add(&mut sums, loss, loss.ones_like()?, true)?;
-            Tensor::zeros((), loss.dtype(), loss.device())?.backward()?
+            empty_store(loss)?
         } else {
             loss.backward()?
         };
         take_all(&mut store, &mut sums)?;
+        self.walk(&mut sums)?;
+        for (id, sum) in sums {
+            store.insert_id(id, sum.tensor);
+        }
+        Ok(store)
+    }
+
+    /// From the gradients of what the last operators made to those of variables.
+    fn walk(self, sums: &mut HashMap<TensorId, Sum>) -> Result<()> {
         for Node { applied, result } in self.0.into_iter().rev() {
             let Some(Sum { tensor: grad, .. }) = sums.remove(&result.id()) else {
                 continue;
@@ -135,28 +148,89 @@ impl Tape {
                 Applied::One(op, [x]) => {
                     let dx = op.bwd(&x, &result, &grad)?;
                     drop((result, op));
-                    give(&mut sums, x, dx, &grad)?;
+                    give(sums, x, dx, &grad)?;
                 }
                 Applied::Two(op, [x, y]) => {
                     let (dx, dy) = op.bwd(&x, &y, &result, &grad)?;
                     drop((result, op));
-                    give(&mut sums, x, dx, &grad)?;
-                    give(&mut sums, y, dy, &grad)?;
+                    give(sums, x, dx, &grad)?;
+                    give(sums, y, dy, &grad)?;
                 }
                 Applied::Three(op, [x, y, z]) => {
                     let (dx, dy, dz) = op.bwd(&x, &y, &z, &result, &grad)?;
                     drop((result, op));
-                    give(&mut sums, x, dx, &grad)?;
-                    give(&mut sums, y, dy, &grad)?;
-                    give(&mut sums, z, dz, &grad)?;
+                    give(sums, x, dx, &grad)?;
+                    give(sums, y, dy, &grad)?;
+                    give(sums, z, dz, &grad)?;
+                }
+                Applied::Part(part, inputs) => {
+                    drop(result);
+                    again(sums, &part, inputs, grad)?;
                 }
             }
         }
-        for (id, sum) in sums {
-            store.insert_id(id, sum.tensor);
-        }
-        Ok(store)
+        Ok(())
     }
+}
+
+/// Computes a part once more, this time recorded, and walks back through it.
+fn again(sums: &mut HashMap<TensorId, Sum>, part: &Part, inputs: Vec<Tensor>, grad: Tensor) -> Result<()> {
+    // What candle computed ends here for the time being; our own results and parameters are variables already.
+    let cut = |t: &Tensor| match t.track_op() && !t.is_variable() {
+        true => Ok(Var::from_tensor(t)?.as_tensor().clone()),
+        false => Ok(t.clone()),
+    };
+    let tensors: Vec<Tensor> = inputs.iter().map(cut).collect::<Result<_>>()?;
+    let (result, tape) = record(|| part(&tensors));
+    let mut inside = HashMap::new();
+    give(&mut inside, result?, Some(grad.clone()), &grad)?;
+    tape.walk(&mut inside)?;
+    for (input, cut) in inputs.into_iter().zip(tensors) {
+        if input.id() != cut.id() {
+            let gradient = inside.remove(&cut.id()).map(|sum| sum.tensor);
+            give(sums, input, gradient, &cut)?;
+        }
+    }
+    for (id, sum) in inside {
+        add_by_id(sums, id, sum.tensor, sum.ours)?;
+    }
+    Ok(())
+}
+
+/// Runs a part of a forward pass without keeping anything but its inputs; it is computed again on the way back.
+///
+/// For blocks whose activations would not fit: memory falls to that of one block, at the price of one more forward pass
+/// (Chen et al. 2016). Outside of [`record`] it is the part itself. The part must compute the same each time it is called,
+/// from `inputs` (at least one) and from parameters.
+///
+/// # Errors
+/// What the part reports.
+pub fn recomputed(
+    inputs: &[&Tensor],
+    part: impl Fn(&[Tensor]) -> Result<Tensor> + Send + Sync + 'static,
+) -> Result<Tensor> {
+    let inputs: Vec<Tensor> = inputs.iter().map(|t| (*t).clone()).collect();
+    let recording = MODE.with(|mode| matches!(&*mode.borrow(), Mode::Record(_)));
+    if !recording || inputs.is_empty() || inputs.iter().any(|t| !t.device().is_cpu()) {
+        return part(&inputs);
+    }
+    let result = without_gradients(|| part(&inputs))?;
+    // candle's operators on parameters track whatever the mode is; the values alone go on.
+    let result = Var::from_tensor(&result.detach())?.as_tensor().clone();
+    MODE.with(|mode| {
+        if let Mode::Record(nodes) = &mut *mode.borrow_mut() {
+            nodes.push(Node {
+                applied: Applied::Part(Box::new(part), inputs),
+                result: result.clone(),
+            });
+        }
+    });
+    Ok(result)
+}
+
+/// candle hands out its store of gradients from a backward pass only.
+fn empty_store(like: &Tensor) -> Result<GradStore> {
+    Tensor::zeros((), like.dtype(), like.device())?.backward()
 }
 
 /// Moves what candle computed into the sums.

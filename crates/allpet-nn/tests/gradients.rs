@@ -5,7 +5,7 @@
 use allpet_core::{fill_normal, stream};
 use allpet_nn::{
     Window, add, attention, channel_attention, concat_channels, conv2d, depth_to_space, gelu_gate,
-    group_norm, grouped_conv2d, layer_norm, linear, mean_squared_error, record, space_to_depth,
+    group_norm, grouped_conv2d, layer_norm, linear, mean_squared_error, recomputed, record, space_to_depth,
     upsample_nearest, without_gradients,
 };
 use candle_core::{Device, Result, Tensor, Var};
@@ -361,6 +361,64 @@ fn a_record_mixes_with_the_graph() {
     let fell = std::panic::catch_unwind(|| record(|| panic!("on purpose")));
     assert!(fell.is_err());
     assert!(forward().unwrap().backward().unwrap().get(&x).is_some());
+}
+
+/// A part that is computed again has the gradients of one that was kept: of its input (ours and candle's), of a second
+/// input, of parameters used inside and outside; and it is computed twice.
+#[test]
+fn a_part_computed_again_has_the_same_gradients() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let var = |name: &str, shape: &[usize]| {
+        Var::from_tensor(&Tensor::from_vec(draw(name, shape), shape, &Device::Cpu).unwrap()).unwrap()
+    };
+    let (x, w, b, gain) = (
+        var("x", &[2, 4, 4, 5]),
+        var("w", &[4, 4, 3, 3]),
+        var("b", &[4]),
+        var("g", &[4]),
+    );
+    let forward = |again: bool| -> Result<Tensor> {
+        let first = conv2d(x.as_tensor(), w.as_tensor(), b.as_tensor(), Window::same(3))?;
+        let by_candle = (first.tanh()? * 2.0)?;
+        let (w, b, gain) = (
+            w.as_tensor().clone(),
+            b.as_tensor().clone(),
+            gain.as_tensor().clone(),
+        );
+        let part = move |t: &[Tensor]| {
+            CALLS.fetch_add(1, Ordering::Relaxed);
+            let y = conv2d(&t[0], &w, &b, Window::same(3))?;
+            let y = group_norm(&y, &(&gain * 1.5)?, &b, 2, true)?;
+            add(&y, &t[1])
+        };
+        let inputs = [&by_candle, &first];
+        let y = match again {
+            true => recomputed(&inputs, part.clone())?,
+            false => part(&[by_candle.clone(), first.clone()])?,
+        };
+        let z = match again {
+            true => recomputed(&[&y, &y], part)?,
+            false => part(&[y.clone(), y.clone()])?,
+        };
+        add(&z, &y)?.sqr()?.mean_all()
+    };
+    let gradients = |again: bool| {
+        let (loss, tape) = record(|| forward(again));
+        let mut store = tape.backward(&loss.unwrap()).unwrap();
+        [&x, &w, &b, &gain].map(|v| {
+            let gradient = store.remove(v).unwrap();
+            gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        })
+    };
+    let kept = gradients(false);
+    assert_eq!(CALLS.swap(0, Ordering::Relaxed), 2);
+    let again = gradients(true);
+    assert_eq!(CALLS.load(Ordering::Relaxed), 4);
+    for (again, kept) in again.iter().zip(&kept) {
+        let kept: Vec<f64> = kept.iter().map(|v| f64::from(*v)).collect();
+        assert!(worst(again, &kept) < 1e-6);
+    }
 }
 
 fn naive_norm(v: &[Vec<f64>], (b, c, n): (usize, usize, usize), groups: usize, silu: bool) -> Vec<f64> {

@@ -43,6 +43,12 @@ pub(crate) struct Args {
     /// For nn: the peak memory of this training step, instead of times
     #[arg(long, value_name = "CASE", value_parser = networks::STEPS)]
     peak: Option<String>,
+    /// For nn --peak: the preset that is trained, --batch samples at once
+    #[arg(long, default_value = "small", requires = "peak")]
+    preset: String,
+    /// For nn --peak: compute the stages of the denoiser again on the way back instead of keeping them
+    #[arg(long, requires = "peak")]
+    recompute: bool,
     #[command(flatten)]
     device: options::Device,
 }
@@ -63,13 +69,13 @@ impl Args {
             What::Projector => self.device.open()?,
             What::Masks | What::Nn => self.device.cpu()?,
         };
+        if self.batch == 0 {
+            return given("--batch is 0; expected at least 1");
+        }
         match self.what {
             What::Nn => return self.networks(),
             _ if self.peak.is_some() => return given("--peak belongs to nn"),
             _ => {}
-        }
-        if self.batch == 0 {
-            return given("--batch is 0; expected at least 1");
         }
         let grid = ImageGrid::square(self.size, 1.0)?;
         let geometry = ParallelGeometry::new(self.views, self.bins, 1.0)?;
@@ -109,10 +115,18 @@ impl Args {
 
     fn networks(&self) -> Result<Report> {
         if let Some(case) = &self.peak {
-            let mib = networks::peak(case)?;
-            let text =
-                format!("{case}: {mib:.0} MiB at the height of three steps, beyond what was there before");
-            return Ok(Report::new(json!({ "case": case, "peak_mib": mib }), text));
+            let size = networks::Size {
+                preset: self.preset.clone(),
+                batch: self.batch,
+                recompute: self.recompute,
+            };
+            let mib = networks::peak(case, &size)?;
+            let text = format!(
+                "{case}, {} x {}: {mib:.0} MiB at the height of three steps, beyond what was there before the network",
+                size.batch, size.preset
+            );
+            let json = json!({ "case": case, "preset": size.preset, "batch": size.batch, "peak_mib": mib });
+            return Ok(Report::new(json, text));
         }
         let cases = networks::cases()?;
         let line = |case: &Value| {

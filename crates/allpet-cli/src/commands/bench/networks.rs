@@ -3,11 +3,11 @@
 
 use super::Timing;
 use crate::fault::{Fault, Result};
-use allpet::autoencoder::{Autoencoder, AutoencoderConfig, AutoencoderObjective, CAllBatch, Intensity};
+use allpet::autoencoder::{Autoencoder, AutoencoderObjective, CAllBatch};
 use allpet::candle::{self, Device, Tensor, Var};
 use allpet::core::{Prompt, fill_normal, stream};
 use allpet::diffusion::Conditioning;
-use allpet::foundation::{DenoiserConfig, UNet};
+use allpet::foundation::{ModelConfig, UNet};
 use allpet::nn::{self, Params, Window, record, without_gradients};
 use allpet::train::{
     AdamW, BoxError, Learner, Loss, Objective, TrainConfig, Update, clip_factor, global_norm,
@@ -17,8 +17,6 @@ use std::collections::BTreeMap;
 
 /// Samples of the whole steps.
 const BATCH: usize = 16;
-/// Side of the latents of the `small` preset, and its channels.
-const LATENT: (usize, usize) = (32, 16);
 
 /// Nothing here is the user's fault.
 fn other(e: impl std::fmt::Display) -> Fault {
@@ -199,21 +197,41 @@ struct Denoising {
     target: Tensor,
 }
 
+/// What is trained, on how many samples, and whether stages are computed again on the way back.
+pub(super) struct Size {
+    pub(super) preset: String,
+    pub(super) batch: usize,
+    pub(super) recompute: bool,
+}
+
+impl Size {
+    /// The cases of the table.
+    fn small() -> Self {
+        Self {
+            preset: "small".into(),
+            batch: BATCH,
+            recompute: false,
+        }
+    }
+}
+
 impl Denoising {
-    fn new() -> Result<(Self, Params)> {
-        let (side, channels) = LATENT;
-        let config = DenoiserConfig::small();
+    fn new(size: &Size) -> Result<(Self, Params)> {
+        let model = ModelConfig::preset(&size.preset)?;
+        let ([channels, views, bins], config) = (model.latent_shape(), model.denoiser);
+        let batch = size.batch;
         let params = Params::new(0, &Device::Cpu);
+        let network = UNet::new(&params, &config, channels).map_err(other)?;
         let this = Self {
-            network: UNet::new(&params, &config, channels).map_err(other)?,
-            x: draw("x", &[BATCH, channels, side, side])?,
-            times: (uniform("t", &[BATCH])? * 1000.0).map_err(other)?,
+            network: network.recomputing(size.recompute),
+            x: draw("x", &[batch, channels, views, bins])?,
+            times: (uniform("t", &[batch])? * 1000.0).map_err(other)?,
             conditioning: Conditioning {
-                embedding: Some(draw("prompt", &[BATCH, config.embedding])?),
-                spatial: Some(uniform("mask", &[BATCH, 1, side, side])?),
+                embedding: Some(draw("prompt", &[batch, config.embedding])?),
+                spatial: Some(uniform("mask", &[batch, 1, views, bins])?),
                 ..Conditioning::default()
             },
-            target: draw("target", &[BATCH, channels, side, side])?,
+            target: draw("target", &[batch, channels, views, bins])?,
         };
         Ok((this, params))
     }
@@ -231,24 +249,25 @@ impl Objective for Denoising {
     }
 }
 
-fn autoencoding() -> Result<(AutoencoderObjective, CAllBatch, Params)> {
+fn autoencoding(size: &Size) -> Result<(AutoencoderObjective, CAllBatch, Params)> {
     let params = Params::new(0, &Device::Cpu);
-    let side = 4 * LATENT.0;
+    let model = ModelConfig::preset(&size.preset)?;
+    let ([views, bins], batch) = (model.geometry.shape(), size.batch);
     let objective = AutoencoderObjective {
-        model: Autoencoder::new(&params, &AutoencoderConfig::small()).map_err(other)?,
-        intensity: Intensity::default(),
+        model: Autoencoder::new(&params, &model.autoencoder).map_err(other)?,
+        intensity: model.intensity,
         seed: 0,
     };
     let batch = CAllBatch {
-        c_all: uniform("c_all", &[BATCH, 3, side, side])?,
-        mask: uniform("mask", &[BATCH, 1, side, side])?,
-        prompts: vec![Prompt::default(); BATCH],
+        c_all: uniform("c_all", &[batch, 3, views, bins])?,
+        mask: uniform("mask", &[batch, 1, views, bins])?,
+        prompts: vec![Prompt::default(); batch],
     };
     Ok((objective, batch, params))
 }
 
 /// The training steps by name, each ready to be taken over and over.
-fn training_step(case: &str) -> Result<(Vec<usize>, Box<dyn FnMut() -> Result<()>>)> {
+fn training_step(case: &str, size: &Size) -> Result<(Vec<usize>, Box<dyn FnMut() -> Result<()>>)> {
     let config = TrainConfig {
         steps: 1_000_000,
         ..TrainConfig::default()
@@ -260,7 +279,7 @@ fn training_step(case: &str) -> Result<(Vec<usize>, Box<dyn FnMut() -> Result<()
     };
     match case {
         "denoiser_training_step" => {
-            let (objective, params) = Denoising::new()?;
+            let (objective, params) = Denoising::new(size)?;
             let mut learner = Learner::new(&config, &params).map_err(other)?;
             let shape = objective.x.dims().to_vec();
             let take = move || {
@@ -270,7 +289,7 @@ fn training_step(case: &str) -> Result<(Vec<usize>, Box<dyn FnMut() -> Result<()
             Ok((shape, Box::new(take)))
         }
         _ => {
-            let (objective, batch, params) = autoencoding()?;
+            let (objective, batch, params) = autoencoding(size)?;
             let mut learner = Learner::new(&config, &params).map_err(other)?;
             let shape = batch.c_all.dims().to_vec();
             let take = move || {
@@ -292,7 +311,7 @@ pub(super) fn cases() -> Result<Vec<Value>> {
         found.push(case.time()?);
     }
     found.push(optimiser()?);
-    let (objective, _params) = Denoising::new()?;
+    let (objective, _params) = Denoising::new(&Size::small())?;
     let sampling = Timing::of(|| {
         without_gradients(|| objective.predict()).map_err(other)?;
         Ok(())
@@ -300,14 +319,17 @@ pub(super) fn cases() -> Result<Vec<Value>> {
     found
         .push(json!({ "case": "sampling_step", "shape": objective.x.dims(), "step_ms": sampling.median_ms }));
     for case in STEPS {
-        let (shape, mut take) = training_step(case)?;
+        let (shape, mut take) = training_step(case, &Size::small())?;
         found.push(json!({ "case": case, "shape": shape, "step_ms": Timing::of(&mut take)?.median_ms }));
     }
     Ok(found)
 }
 
-/// Resident memory at its height during three steps, beyond what was resident before them, in MiB (Linux).
-pub(super) fn peak(case: &str) -> Result<f64> {
+/// Steps that a peak is looked for in: the second already finds everything allocated.
+const STEPS_OF_PEAK: usize = 3;
+
+/// Resident memory at its height during three steps, beyond what was resident before the network was made, in MiB (Linux).
+pub(super) fn peak(case: &str, size: &Size) -> Result<f64> {
     let read = |key: &str| -> Result<f64> {
         let status = std::fs::read_to_string("/proc/self/status").ok();
         let line = status
@@ -318,9 +340,9 @@ pub(super) fn peak(case: &str) -> Result<f64> {
             Fault::Other("this system does not tell a program's peak memory; Linux does".into())
         })
     };
-    let (_, mut take) = training_step(case)?;
     let before = read("VmRSS:")?;
-    for _ in 0..3 {
+    let (_, mut take) = training_step(case, size)?;
+    for _ in 0..STEPS_OF_PEAK {
         take()?;
     }
     Ok(read("VmHWM:")? - before)
