@@ -161,6 +161,7 @@ impl Sizes {
 }
 
 /// Every sample and group of `x` (of `inputs` floats) into its part of `out` (of `outputs`), by that group's weights.
+#[allow(clippy::too_many_arguments)]
 fn each_group(
     packed: &[Packed],
     x: &[f32],

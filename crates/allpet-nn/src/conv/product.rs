@@ -184,8 +184,8 @@ fn blocks_product(
     blocks: &mut [Block<'_>],
 ) {
     // Windows that lie in a register as they lie in the image are read where they are.
-    let whole =
-        windows.width.is_multiple_of(kernel.n()) || windows.width == kernel.lanes && windows.height % 2 == 0;
+    let whole = windows.width.is_multiple_of(kernel.n())
+        || windows.width == kernel.lanes && windows.height.is_multiple_of(2);
     if windows.stride == 1 && whole {
         in_place(kernel, packed, planes, windows, start, blocks);
     } else {
