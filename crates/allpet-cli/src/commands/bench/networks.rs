@@ -266,8 +266,11 @@ fn autoencoding(size: &Size) -> Result<(AutoencoderObjective, CAllBatch, Params)
     Ok((objective, batch, params))
 }
 
-/// The training steps by name, each ready to be taken over and over.
-fn training_step(case: &str, size: &Size) -> Result<(Vec<usize>, Box<dyn FnMut() -> Result<()>>)> {
+/// One training step after another.
+type Step = Box<dyn FnMut() -> Result<()>>;
+
+/// The training steps by name with the shape of their data, each ready to be taken over and over.
+fn training_step(case: &str, size: &Size) -> Result<(Vec<usize>, Step)> {
     let config = TrainConfig {
         steps: 1_000_000,
         ..TrainConfig::default()
