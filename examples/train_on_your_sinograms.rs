@@ -154,6 +154,7 @@ fn train(folder: &Path, steps: usize, data: &Dataset) -> Result<Foundation> {
         preset: "tiny".into(),
         model: None,
         autoencoder: None,
+        start: None,
         train: settings(3e-3),
     };
     println!(

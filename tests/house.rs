@@ -42,6 +42,7 @@ fn config(steps: usize) -> RunConfig {
         preset: "tiny".into(),
         model: None,
         autoencoder: None,
+        start: None,
         train,
     }
 }
@@ -348,6 +349,59 @@ fn a_denoiser_of_two_domains_trains_saves_loads_and_samples_alike() {
             .to_string()
             .contains("an arc of 120.00°")
     );
+}
+
+/// Steps too small to change anything: what comes out is what the run started from, and not what it would have drawn.
+#[test]
+fn a_run_goes_on_from_a_trained_file() {
+    let root = tempfile::tempdir().unwrap();
+    let mut settings = config(2);
+    settings.train.rate = 1e-30;
+    settings.train.weight_decay = 0.0;
+    settings.autoencoder = Some(folder().join("a").join(MODEL_FILE));
+    let tensors = |folder: &Path| {
+        let (tensors, _) = allpet::train::load_model(&folder.join(MODEL_FILE), &Device::Cpu).unwrap();
+        tensors
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("denoiser."))
+            .map(|(name, t)| (name, t.flatten_all().unwrap().to_vec1::<f32>().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    run(
+        &root.path().join("drawn"),
+        "foundation",
+        &settings,
+        false,
+        &mut [],
+    );
+    settings.start = Some(model_path());
+    run(
+        &root.path().join("started"),
+        "foundation",
+        &settings,
+        false,
+        &mut [],
+    );
+    let trained = tensors(&folder().join("f"));
+    assert!(tensors(&root.path().join("started")) == trained);
+    assert!(tensors(&root.path().join("drawn")) != trained);
+    // A file of another model is refused by name, before anything is written.
+    let other = with_images(settings, 2);
+    let stop = AtomicBool::new(false);
+    let place = Place {
+        folder: &root.path().join("other"),
+        resume: false,
+        stop: &stop,
+        device: &Device::Cpu,
+    };
+    let error = train_foundation(&other, &[data()], place, &mut [])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(MODEL_FILE) && error.contains("another model"),
+        "{error}"
+    );
+    assert!(!root.path().join("other").exists());
 }
 
 #[test]
