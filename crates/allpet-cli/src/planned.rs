@@ -11,24 +11,12 @@ const OPTIONS: &[(&str, &[&str])] = &[("evaluate", &["--inception", "--report"])
 
 /// Words of an option (or of the first plain word, `""`) of a command.
 const CHOICES: &[(&str, &str, &[&str])] = &[
-    (
-        "simulate",
-        "--task",
-        &[
-            "low-dose",
-            "attenuation",
-            "delayed",
-            "conversion",
-            "separation",
-            "fusion",
-        ],
-    ),
+    ("simulate", "--task", &["fusion"]),
     (
         "synthesize",
         "--task",
         &["low-dose", "attenuation", "delayed", "conversion", "separation"],
     ),
-    ("synthesize", "--sampler", &["dpm++"]),
     ("evaluate", "--metrics", &["is"]),
     ("train", "", &["task", "fusion"]),
     ("bench", "", &["sampler"]),

@@ -5,9 +5,10 @@ use crate::options::fits_in_memory;
 use crate::output;
 use crate::progress;
 use crate::report::Report;
-use allpet::core::{Modality, ParallelGeometry, Region, Tracer};
+use allpet::core::{Dataset, Modality, ParallelGeometry, Region, Task, Tracer};
 use allpet::io::{Format, write_dataset};
-use allpet::sim::{Split, SynthesisConfig, simulate_synthesis};
+use allpet::sim::tasks::{Attenuation, Conversion, Delayed, DoseMode, LowDose, Separation};
+use allpet::sim::{PairedTask, Split, SynthesisConfig, TaskConfig, simulate_synthesis, simulate_task};
 use clap::ValueEnum;
 use serde_json::json;
 use std::path::PathBuf;
@@ -20,13 +21,14 @@ pub(crate) struct Args {
     /// What the samples are for
     #[arg(long, value_enum, default_value_t = What::Synthesis)]
     task: What,
-    /// Tracers, taken in turn: fdg, dopa, psma [default: all]
+    /// Tracers, taken in turn: fdg, dopa, psma [default: all; fdg for delayed]; for separation the two, fdg,psma
     #[arg(long, value_delimiter = ',', value_name = "TRACER,..")]
     tracer: Vec<Tracer>,
-    /// Regions, taken in turn: brain, trunk, chest, abdomen [default: brain,trunk]
+    /// Regions, taken in turn: brain, trunk, chest, abdomen [default: brain,trunk; trunk for conversion and separation
+    /// with psma]
     #[arg(long, value_delimiter = ',', value_name = "REGION,..")]
     region: Vec<Region>,
-    /// Emission (pet) or attenuation line integrals (ct)
+    /// Emission (pet) or attenuation line integrals (ct, for synthesis)
     #[arg(long, default_value = "pet", value_name = "pet|ct")]
     modality: Modality,
     /// Whose subjects
@@ -35,13 +37,13 @@ pub(crate) struct Args {
     /// Number of samples
     #[arg(long)]
     count: usize,
-    /// Number of subjects they are taken from
-    #[arg(long, default_value_t = 20)]
-    subjects: usize,
+    /// Number of subjects they are taken from [default: 20; 100 for paired tasks]
+    #[arg(long)]
+    subjects: Option<usize>,
     /// Seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Typical prompts of a slice; each draws 0.5 to 2 times as many
+    /// Typical prompts of a slice at the whole dose; each draws 0.5 to 2 times as many
     #[arg(long, default_value_t = 1e6, allow_negative_numbers = true)]
     counts: f64,
     /// Number of views
@@ -53,15 +55,66 @@ pub(crate) struct Args {
     /// Spacing of the radial bins in mm
     #[arg(long, default_value_t = 4.0, value_name = "MM", allow_negative_numbers = true)]
     bin_mm: f64,
-    /// Dataset, .safetensors: target, image, attenuation, subject, prompt
+    #[command(flatten)]
+    pairs: Pairs,
+    /// Dataset, .safetensors: target, image, attenuation, subject, prompt; for paired tasks also input, clean,
+    /// lesion_mask, lesions, counts, calibration
     #[arg(long)]
     out: PathBuf,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+/// Settings of the paired tasks.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Paired tasks")]
+struct Pairs {
+    /// low-dose: fraction of the dose that the input has [default: 0.25]
+    #[arg(long, value_name = "FRACTION", allow_negative_numbers = true)]
+    dose: Option<f64>,
+    /// low-dose: a shorter scan or less injected activity [default: time]
+    #[arg(long, value_enum, value_name = "time|activity")]
+    dose_mode: Option<Mode>,
+    /// delayed: minutes after injection of the input and of the target [default: 60,120]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "EARLY,LATE",
+        allow_negative_numbers = true
+    )]
+    minutes: Vec<f64>,
+    /// conversion: the input's tracer; separation: the first [default: fdg]
+    #[arg(long, value_name = "TRACER")]
+    from: Option<Tracer>,
+    /// conversion: the target's tracer; separation: the second [default: psma]
+    #[arg(long, value_name = "TRACER")]
+    to: Option<Tracer>,
+    /// Factor on the size of every lesion [default: 1]
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    lesion_scale: Option<f64>,
+    /// Also keep the input as it was counted: prompts, background, efficiency
+    #[arg(long)]
+    raw: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
     /// Sinograms to learn from and their ground truth
     Synthesis,
+    /// A fraction of the counts, and all of them
+    LowDose,
+    /// Attenuated, and corrected
+    Attenuation,
+    /// An early frame, and a late one
+    Delayed,
+    /// One tracer, and another
+    Conversion,
+    /// Two tracers at once, and each of them
+    Separation,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Mode {
+    Time,
+    Activity,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -70,12 +123,98 @@ enum Part {
     Test,
 }
 
+impl What {
+    fn task(self) -> Task {
+        match self {
+            Self::Synthesis => Task::Synthesis,
+            Self::LowDose => Task::LowDose,
+            Self::Attenuation => Task::Attenuation,
+            Self::Delayed => Task::Delayed,
+            Self::Conversion => Task::Conversion,
+            Self::Separation => Task::Separation,
+        }
+    }
+}
+
 impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
+        self.check_belonging()?;
+        let geometry = ParallelGeometry::new(self.views, self.bins, self.bin_mm)?;
+        let dataset = match self.task {
+            What::Synthesis => self.synthesis(geometry)?,
+            _ => self.paired(geometry)?,
+        };
+        write_dataset(&self.out, &dataset)?;
+        let subjects = dataset.distinct_subjects();
+        let json = json!({
+            "out": self.out,
+            "task": self.task.task().id(),
+            "samples": dataset.len(),
+            "subjects": subjects.len(),
+            "views": self.views,
+            "bins": self.bins,
+            "bin_mm": self.bin_mm,
+            "seed": self.seed,
+            "counts": self.counts,
+        });
+        let text = format!(
+            "{}: {} {} of {} subjects",
+            self.out.display(),
+            dataset.len(),
+            if self.task == What::Synthesis {
+                "sinograms"
+            } else {
+                "pairs"
+            },
+            subjects.len()
+        );
+        Ok(Report::new(json, text))
+    }
+
+    /// Options of one task are no options of another.
+    fn check_belonging(&self) -> Result<()> {
+        let pairs = &self.pairs;
+        let of_two = [What::Conversion, What::Separation];
+        let paired = &What::value_variants()[1..];
+        let groups: [(&str, bool, &[What]); 7] = [
+            ("--dose", pairs.dose.is_some(), &[What::LowDose]),
+            ("--dose-mode", pairs.dose_mode.is_some(), &[What::LowDose]),
+            ("--minutes", !pairs.minutes.is_empty(), &[What::Delayed]),
+            ("--from", pairs.from.is_some(), &of_two),
+            ("--to", pairs.to.is_some(), &of_two),
+            ("--lesion-scale", pairs.lesion_scale.is_some(), paired),
+            ("--raw", pairs.raw, paired),
+        ];
+        for (option, present, tasks) in groups {
+            if present && !tasks.contains(&self.task) {
+                let tasks: Vec<_> = tasks.iter().map(|what| what.task().id()).collect();
+                return given(format!(
+                    "{option} with --task {}; expected --task {}",
+                    self.task.task().id(),
+                    tasks.join(" or ")
+                ));
+            }
+        }
+        if self.modality == Modality::Ct && self.task != What::Synthesis {
+            return given(format!(
+                "--modality ct with --task {}; expected pet: the tasks are of emission",
+                self.task.task().id()
+            ));
+        }
         if self.modality == Modality::Ct && !self.tracer.is_empty() {
             return given("--tracer with --modality ct; expected one of them: attenuation has no tracer");
         }
-        let geometry = ParallelGeometry::new(self.views, self.bins, self.bin_mm)?;
+        Ok(())
+    }
+
+    fn split(&self) -> Split {
+        match self.split {
+            Part::Train => Split::Train,
+            Part::Test => Split::Test,
+        }
+    }
+
+    fn synthesis(&self, geometry: ParallelGeometry) -> Result<Dataset> {
         let all = SynthesisConfig::default();
         let config = SynthesisConfig {
             tracers: if self.tracer.is_empty() {
@@ -89,12 +228,9 @@ impl Args {
                 self.region.clone()
             },
             modality: self.modality,
-            split: match self.split {
-                Part::Train => Split::Train,
-                Part::Test => Split::Test,
-            },
+            split: self.split(),
             count: self.count,
-            subjects: self.subjects,
+            subjects: self.subjects.unwrap_or(all.subjects),
             seed: self.seed,
             counts: self.counts,
             geometry,
@@ -103,31 +239,98 @@ impl Args {
             ..all
         };
         config.validate()?;
-        output::file(&self.out, &[Format::Safetensors])?;
-        fits_in_memory("a dataset", &[self.count, self.bins, self.views + 2 * self.bins])?;
+        self.room(self.views + 2 * self.bins)?;
         let bar = progress::bar(self.count as u64, "slices");
-        let dataset = match self.task {
-            What::Synthesis => simulate_synthesis(&config, &|done| bar.set_position(done as u64))?,
-        };
+        let dataset = simulate_synthesis(&config, &|done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
-        write_dataset(&self.out, &dataset)?;
-        let subjects = dataset.distinct_subjects();
-        let json = json!({
-            "out": self.out,
-            "samples": dataset.len(),
-            "subjects": subjects.len(),
-            "views": self.views,
-            "bins": self.bins,
-            "bin_mm": self.bin_mm,
-            "seed": self.seed,
-            "counts": self.counts,
-        });
-        let text = format!(
-            "{}: {} sinograms of {} subjects",
-            self.out.display(),
-            dataset.len(),
-            subjects.len()
-        );
-        Ok(Report::new(json, text))
+        Ok(dataset)
+    }
+
+    fn paired(&self, geometry: ParallelGeometry) -> Result<Dataset> {
+        let (task, tracers) = self.paired_task()?;
+        let all = TaskConfig::default();
+        let config = TaskConfig {
+            task,
+            tracers,
+            regions: self.region.clone(),
+            split: self.split(),
+            count: self.count,
+            subjects: self.subjects.unwrap_or(all.subjects),
+            seed: self.seed,
+            counts: self.counts,
+            geometry,
+            image_size: self.bins,
+            lesion_scale: self.pairs.lesion_scale.unwrap_or(all.lesion_scale),
+            raw: self.pairs.raw,
+            ..all
+        };
+        config.validate()?;
+        // Input, raw counts and line integrals; target and its expectation; images, attenuation and labels.
+        let (targets, raw) = (task.targets(), if self.pairs.raw { 3 } else { 0 });
+        self.room(self.views * (2 + 2 * targets + raw) + self.bins * (2 + targets))?;
+        let bar = progress::bar(self.count as u64, "pairs");
+        let dataset = simulate_task(&config, &|done| bar.set_position(done as u64))?;
+        bar.finish_and_clear();
+        Ok(dataset)
+    }
+
+    /// The task with its settings, and the tracers that it takes in turn.
+    fn paired_task(&self) -> Result<(PairedTask, Vec<Tracer>)> {
+        let pairs = &self.pairs;
+        let turns = self.tracer.clone();
+        Ok(match self.task {
+            What::Synthesis => (PairedTask::new(Task::Synthesis)?, turns),
+            What::LowDose => {
+                let usual = LowDose::default();
+                let mode = match pairs.dose_mode {
+                    None => usual.mode,
+                    Some(Mode::Time) => DoseMode::Time,
+                    Some(Mode::Activity) => DoseMode::Activity,
+                };
+                let dose = pairs.dose.unwrap_or(usual.dose);
+                (PairedTask::LowDose(LowDose { dose, mode }), turns)
+            }
+            What::Attenuation => (PairedTask::Attenuation(Attenuation::default()), turns),
+            What::Delayed => {
+                let minutes = match pairs.minutes[..] {
+                    [] => Delayed::default().minutes,
+                    [early, late] => [early, late],
+                    _ => {
+                        return given(format!(
+                            "--minutes holds {}; expected two times, such as 60,120",
+                            pairs.minutes.len()
+                        ));
+                    }
+                };
+                (PairedTask::Delayed(Delayed { minutes }), turns)
+            }
+            What::Conversion => {
+                let usual = Conversion::default();
+                let conversion = Conversion {
+                    from: pairs.from.unwrap_or(usual.from),
+                    to: pairs.to.unwrap_or(usual.to),
+                };
+                (PairedTask::Conversion(conversion), turns)
+            }
+            What::Separation => {
+                let usual = Separation::default().tracers;
+                let tracers = match self.tracer[..] {
+                    [] => [pairs.from.unwrap_or(usual[0]), pairs.to.unwrap_or(usual[1])],
+                    [first, second] if pairs.from.is_none() && pairs.to.is_none() => [first, second],
+                    _ => {
+                        return given(
+                            "--tracer of a separation; expected two tracers, such as fdg,psma, or --from and --to",
+                        );
+                    }
+                };
+                (PairedTask::Separation(Separation { tracers }), Vec::new())
+            }
+        })
+    }
+
+    /// Room for so many rows of bins in each sample, and a place to put them.
+    fn room(&self, rows: usize) -> Result<()> {
+        output::file(&self.out, &[Format::Safetensors])?;
+        fits_in_memory("a dataset", &[self.count, self.bins, rows])
     }
 }

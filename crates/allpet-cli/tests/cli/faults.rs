@@ -180,6 +180,30 @@ fn options_outside_their_range() {
             ["0 samples", "at least 1"],
         ),
         (
+            "simulate --task low-dose --dose 1.5 --count 2 --out d.safetensors",
+            ["dose of 1.5", "at most 1"],
+        ),
+        (
+            "simulate --task delayed --minutes 120,60 --count 2 --out d.safetensors",
+            ["120 and 60 min", "the earlier first"],
+        ),
+        (
+            "simulate --task delayed --tracer psma --count 2 --out d.safetensors",
+            ["psma", "expected fdg"],
+        ),
+        (
+            "simulate --task conversion --from dopa --to dopa --count 2 --out d.safetensors",
+            ["18F-DOPA", "two tracers"],
+        ),
+        (
+            "simulate --task attenuation --dose 0.25 --count 2 --out d.safetensors",
+            ["--dose with --task attenuation", "--task low-dose"],
+        ),
+        (
+            "simulate --task separation --tracer fdg --count 2 --out d.safetensors",
+            ["--tracer", "fdg,psma"],
+        ),
+        (
             "synthesize --prompt \"brain with 18F-FDG and sugar\" --out o",
             ["sugar", "fdg, dopa, psma"],
         ),
@@ -199,7 +223,7 @@ fn what_is_not_built_says_so_and_is_not_listed() {
         "evaluate --reference a.npy --candidate b.npy --metrics is",
         "reproduce table --quick --out dir",
         "task low-dose --in a.npy",
-        "simulate --task low-dose --dose 0.25 --out d.safetensors",
+        "simulate --task fusion --count 2 --out d.safetensors",
         "train fusion --config c.toml",
         "synthesize --prompt brain --task low-dose --out o",
         "bench nn --json",
