@@ -356,6 +356,7 @@ fn a_denoiser_of_two_domains_trains_saves_loads_and_samples_alike() {
 fn a_run_goes_on_from_a_trained_file() {
     let root = tempfile::tempdir().unwrap();
     let mut settings = config(2);
+    settings.train.warmup = 0;
     settings.train.rate = 1e-30;
     settings.train.weight_decay = 0.0;
     settings.autoencoder = Some(folder().join("a").join(MODEL_FILE));
