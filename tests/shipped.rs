@@ -11,7 +11,7 @@ use std::path::Path;
 #[test]
 fn the_file_is_what_its_recipe_makes() {
     let model = pretrained(&Device::Cpu).unwrap();
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes/small-foundation.toml");
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes/small-second.toml");
     let recipe: RunConfig = toml::from_str(&std::fs::read_to_string(recipe).unwrap()).unwrap();
     assert_eq!(*model.config(), ModelConfig::preset(&recipe.preset).unwrap());
     let said = |key: &str| model.description().training[key].clone();
