@@ -226,7 +226,7 @@ fn what_is_not_built_says_so_and_is_not_listed() {
         "simulate --task fusion --count 2 --out d.safetensors",
         "train fusion --config c.toml",
         "synthesize --prompt brain --task low-dose --out o",
-        "bench nn --json",
+        "bench sampler --json",
     ] {
         folder.fails(2, line, &["is not built yet"]);
     }
