@@ -5,7 +5,7 @@
 
 use crate::intensity::Intensity;
 use crate::model::CHANNELS;
-use allpet_nn::apply2;
+use allpet_nn::{apply2, floats};
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -37,16 +37,6 @@ struct Samples<'a> {
     size: usize,
 }
 
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    match layout.contiguous_offsets() {
-        Some((from, to)) => Ok(&storage.as_slice::<f32>()?[from..to]),
-        None => bail!(
-            "consistency: expected a contiguous tensor, got strides {:?}",
-            layout.stride()
-        ),
-    }
-}
-
 fn samples<'a>(coded: &'a CpuStorage, lc: &Layout, mask: &'a CpuStorage, lm: &Layout) -> Result<Samples<'a>> {
     let &[batch, channels, views, bins] = lc.dims() else {
         bail!(
@@ -62,8 +52,8 @@ fn samples<'a>(coded: &'a CpuStorage, lc: &Layout, mask: &'a CpuStorage, lm: &La
         );
     }
     Ok(Samples {
-        coded: values(coded, lc)?,
-        mask: values(mask, lm)?,
+        coded: floats("consistency", coded, lc)?,
+        mask: floats("consistency", mask, lm)?,
         size: views * bins,
     })
 }

@@ -3,8 +3,8 @@
 //! `golden/training.json` holds PyTorch's losses. To make it again:
 //!
 //! ```text
-//! ALLPET_GOLDEN=/tmp/golden cargo test --release -p allpet-foundation --test golden_training
-//! python3 benches/peers/networks.py --golden /tmp/golden > crates/allpet-foundation/tests/golden/training.json
+//! ALLPET_GOLDEN=FOLDER cargo test --release -p allpet-foundation --test golden_training
+//! python3 benches/peers/networks.py --golden FOLDER > crates/allpet-foundation/tests/golden/training.json
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]

@@ -6,7 +6,7 @@
 
 use crate::cpu::floats;
 use crate::elementwise::exp;
-use crate::lanes::{Aligned, Kernel, Slot, Start, Sum, transpose, vectorised};
+use crate::lanes::{Aligned, Kernel, Slot, Start, Sum, flipped, transpose, vectorised};
 use crate::tape::apply1;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -49,13 +49,6 @@ fn widen(x: &[f32], rows: usize, cols: usize, wide: usize) -> Vec<f32> {
     for (to, from) in out.chunks_exact_mut(wide).zip(x.chunks_exact(cols)).take(rows) {
         to[..cols].copy_from_slice(from);
     }
-    out
-}
-
-/// `[rows, cols]` (of `stride` floats a row) → `[cols, rows]`.
-fn flipped(x: &[f32], rows: usize, cols: usize, stride: usize) -> Vec<f32> {
-    let mut out = vec![0f32; rows * cols];
-    transpose(x, stride, (rows, cols), &mut out, rows);
     out
 }
 

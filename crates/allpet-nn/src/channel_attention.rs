@@ -6,7 +6,7 @@
 //! `dq = (G·k̂ - diag(Σ_j G∘S)·q̂)/|q|` and likewise `dk` with `Gᵀ`.
 
 use crate::cpu::floats;
-use crate::lanes::{Kernel, Slot, Start, Sum, transpose, vectorised};
+use crate::lanes::{Kernel, Slot, Start, Sum, flipped, transpose, vectorised};
 use crate::tape::apply2;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -109,12 +109,6 @@ fn mix(a: &[f32], y: &[f32], d: usize, n: usize, out: &mut [f32]) {
     }
 }
 
-fn flipped(x: &[f32], d: usize) -> Vec<f32> {
-    let mut out = vec![0f32; d * d];
-    transpose(x, d, (d, d), &mut out, d);
-    out
-}
-
 impl<'a> Head<'a> {
     fn new(sample: &'a [f32], head: usize, channels: usize, d: usize, n: usize, temperature: f32) -> Self {
         let part = |i: usize| &sample[(i * channels + head * d) * n..][..d * n];
@@ -151,7 +145,13 @@ impl<'a> Head<'a> {
     }
 
     fn forward(&self, out: &mut [f32]) {
-        mix(&flipped(&self.weights, self.d), self.v, self.d, self.n, out);
+        mix(
+            &flipped(&self.weights, self.d, self.d, self.d),
+            self.v,
+            self.d,
+            self.n,
+            out,
+        );
     }
 
     /// Writes dq, dk, dv, each `[d, n]`, and returns the temperature's gradient.
@@ -176,7 +176,7 @@ impl<'a> Head<'a> {
                 *v *= temperature;
             }
         }
-        let (dz_flipped, cosines_flipped) = (flipped(&dz, d), flipped(&self.cosines, d));
+        let (dz_flipped, cosines_flipped) = (flipped(&dz, d, d, d), flipped(&self.cosines, d, d, d));
         let (of_q, of_k) = (&self.lengths.0, &self.lengths.1);
         stretch(&dz, &self.cosines, (self.q, of_q), (self.k, of_k), (d, n), dq);
         stretch(
@@ -200,7 +200,7 @@ fn stretch(
     (d, n): (usize, usize),
     dx: &mut [f32],
 ) {
-    let mut factors = flipped(g, d);
+    let mut factors = flipped(g, d, d, d);
     for (row, length) in factors.chunks_exact_mut(d).zip(of_y) {
         row.iter_mut().zip(of_x).for_each(|(v, x)| *v /= length * x);
     }

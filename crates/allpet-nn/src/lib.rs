@@ -25,6 +25,7 @@ mod tape;
 pub use attention::attention;
 pub use channel_attention::channel_attention;
 pub use conv::{Window, conv2d, grouped_conv2d};
+pub use cpu::floats;
 pub use elementwise::{add, mean_squared_error};
 pub use error::{Error, Result};
 pub use gate::gelu_gate;

@@ -9,7 +9,7 @@ mod output;
 mod transpose;
 
 pub(crate) use output::{Aligned, Slot, filled};
-pub(crate) use transpose::transpose;
+pub(crate) use transpose::{flipped, transpose};
 
 use std::sync::OnceLock;
 

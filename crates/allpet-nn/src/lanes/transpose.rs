@@ -48,6 +48,13 @@ pub(crate) fn transpose(
     }
 }
 
+/// `[rows, cols]` (of `stride` floats a row) → `[cols, rows]`.
+pub(crate) fn flipped(x: &[f32], rows: usize, cols: usize, stride: usize) -> Vec<f32> {
+    let mut out = vec![0f32; rows * cols];
+    transpose(x, stride, (rows, cols), &mut out, rows);
+    out
+}
+
 #[cfg(target_arch = "x86_64")]
 const SIDE: usize = 16;
 
