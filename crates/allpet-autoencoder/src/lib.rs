@@ -10,6 +10,7 @@ mod error;
 mod intensity;
 mod model;
 mod objective;
+pub mod sample;
 mod shortcut;
 mod source;
 

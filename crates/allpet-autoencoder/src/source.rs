@@ -2,15 +2,14 @@
 
 use crate::error::{Error, Result, all_faults};
 use crate::intensity::Intensity;
+use crate::sample::{Epochs, draw_turn, split, turn};
 use allpet_core::{Dataset, ParallelGeometry, Prompt, stream};
 use allpet_mask::{MaskConfig, MaskGenerator};
 use allpet_train::{BoxError, Source};
 use candle_core::{Device, Tensor};
 use ndarray::{ArrayView3, Ix3};
 use rand::Rng;
-use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
-use std::f64::consts::PI;
 
 /// How samples are varied on the way into a batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -212,31 +211,22 @@ impl SinogramSource {
         let mut c_all = vec![0f32; self.batch * 3 * size];
         let mut masks = vec![0f32; self.batch * size];
         let mut prompts = Vec::with_capacity(self.batch);
-        let mut order = (u64::MAX, Vec::new());
+        let mut epochs = Epochs::new(n, self.seed);
+        let mut turned = vec![0f32; size];
         let slots = c_all
             .chunks_exact_mut(3 * size)
             .zip(masks.chunks_exact_mut(size))
             .enumerate();
         for (slot, (channels, mask)) in slots {
             let drawn = step * self.batch as u64 + slot as u64;
-            let epoch = drawn / n as u64;
-            if order.0 != epoch {
-                let mut shuffled: Vec<usize> = (0..n).collect();
-                shuffled.shuffle(&mut stream(self.seed, "epoch", epoch));
-                order = (epoch, shuffled);
-            }
-            let index = order.1[(drawn % n as u64) as usize];
+            let index = epochs.index(drawn);
             let mut random = stream(self.seed, "augmentation", drawn);
             if random.random::<f64>() >= self.augmentation.empty {
                 self.generator.mask_into(self.seed, drawn, mask)?;
             }
-            let most = (self.augmentation.rotate_deg.to_radians() / self.view_step()).round() as i64;
-            let shift = if most > 0 && self.turns() {
-                random.random_range(-most..=most)
-            } else {
-                0
-            };
-            self.place(index, shift, mask, channels);
+            let shift = draw_turn(&self.geometry, self.augmentation.rotate_deg, &mut random);
+            turn(&self.sinograms[index * size..][..size], &self.geometry, shift, &mut turned);
+            split(&turned, mask, self.scales[index], self.intensity, channels);
             prompts.push(self.prompts[index]);
         }
         Ok(CAllBatch {
@@ -244,41 +234,6 @@ impl SinogramSource {
             mask: Tensor::from_vec(masks, (self.batch, 1, views, bins), &self.device)?,
             prompts,
         })
-    }
-
-    fn view_step(&self) -> f64 {
-        self.geometry.arc_rad / self.geometry.views as f64
-    }
-
-    /// Views wrap round: half a turn onto mirrored bins, a whole turn onto themselves.
-    fn turns(&self) -> bool {
-        let half = (self.geometry.arc_rad - PI).abs() < 1e-9 && self.geometry.offset_bins == 0.0;
-        half || (self.geometry.arc_rad - 2.0 * PI).abs() < 1e-9
-    }
-
-    /// Writes the coded channels of sinogram `index`, its object turned by `shift` views:
-    /// `p(θ + π, s) = p(θ, -s)` closes the half turn.
-    fn place(&self, index: usize, shift: i64, mask: &[f32], channels: &mut [f32]) {
-        let [views, bins] = self.geometry.shape();
-        let size = views * bins;
-        let sinogram = &self.sinograms[index * size..][..size];
-        let scale = self.scales[index];
-        let half_turn = self.geometry.arc_rad < 1.5 * PI;
-        let (positive, rest) = channels.split_at_mut(size);
-        let (full, negative) = rest.split_at_mut(size);
-        for view in 0..views {
-            let turned = view as i64 - shift;
-            let mirrored = half_turn && turned.div_euclid(views as i64) % 2 != 0;
-            let from = &sinogram[turned.rem_euclid(views as i64) as usize * bins..][..bins];
-            for bin in 0..bins {
-                let at = view * bins + bin;
-                let value = from[if mirrored { bins - 1 - bin } else { bin }];
-                let m = mask[at];
-                positive[at] = self.intensity.encode(m * value, scale);
-                full[at] = self.intensity.encode(value, scale);
-                negative[at] = self.intensity.encode((1.0 - m) * value, scale);
-            }
-        }
     }
 }
 

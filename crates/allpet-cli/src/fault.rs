@@ -1,7 +1,7 @@
 //! What went wrong and whose fault it is: exit 2 for something the user gave, exit 1 for anything else.
 
 use crate::report::complain;
-use allpet::{autoencoder, core, diffusion, foundation, io, mask, metrics, nn, radon, sim, train};
+use allpet::{autoencoder, core, diffusion, foundation, io, mask, metrics, nn, radon, sim, tasks, train};
 use clap::error::ErrorKind;
 use std::process::ExitCode;
 
@@ -171,6 +171,22 @@ fn foundation_by_user(error: &foundation::Error) -> bool {
     }
 }
 
+fn tasks_by_user(error: &tasks::Error) -> bool {
+    use tasks::Error as E;
+    match error {
+        E::Core(e) => core_by_user(e),
+        E::Mask(e) => mask_by_user(e),
+        E::Radon(e) => radon_by_user(e),
+        E::Nn(e) => nn_by_user(e),
+        E::Autoencoder(e) => autoencoder_by_user(e),
+        E::Diffusion(e) => diffusion_by_user(e),
+        E::Foundation(e) => foundation_by_user(e),
+        E::Train(e) => train_by_user(e),
+        E::Invalid { .. } | E::Mismatch { .. } => true,
+        _ => false,
+    }
+}
+
 macro_rules! judge {
     ($($error:ty => $by_user:ident;)+) => {
         $(impl From<$error> for Fault {
@@ -189,4 +205,5 @@ judge! {
     metrics::Error => metrics_by_user;
     sim::Error => sim_by_user;
     foundation::Error => foundation_by_user;
+    tasks::Error => tasks_by_user;
 }

@@ -18,7 +18,7 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
         &["low-dose", "attenuation", "delayed", "conversion", "separation"],
     ),
     ("evaluate", "--metrics", &["is"]),
-    ("train", "", &["task", "fusion"]),
+    ("train", "", &["fusion"]),
     ("bench", "", &["sampler"]),
 ];
 

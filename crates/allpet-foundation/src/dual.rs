@@ -112,7 +112,7 @@ impl DualDomain {
         let image = space_to_depth(&self.reconstruct(&sinogram)?, self.factor)?;
         let drawn = self
             .body
-            .body(&concat_channels(&image, &position(&image)?)?, &embedding)?;
+            .body(&concat_channels(&image, &position(&image)?)?, &embedding, None)?;
         let projected = self.project(&depth_to_space(&drawn, self.factor)?)?;
         let inputs = concat_channels(x, mask_of(conditioning)?)?;
         let inputs = concat_channels(&inputs, &position(x)?)?;

@@ -19,11 +19,13 @@ mod unet;
 pub use config::{ModelConfig, PRESETS};
 pub use dual::DualDomain;
 pub use error::{Error, Result};
-pub use model::{Denoiser, Description, Foundation, Network, describe, save};
+pub use model::{Denoiser, Description, Foundation, Network, describe, save, save_with};
 pub use objective::FoundationObjective;
 pub use prompt::{PromptEncoder, PromptTable};
 pub use resample::resample;
 pub use statistics::{ScaleOf, Statistics};
 pub use synthesis::{Synthesis, SynthesisRequest};
-pub use training::{Ended, MODEL_FILE, Place, RunConfig, train_autoencoder, train_foundation};
-pub use unet::{DenoiserConfig, UNet};
+pub use training::{
+    Ended, MODEL_FILE, Place, RunConfig, fingerprint, train_autoencoder, train_foundation, training_words,
+};
+pub use unet::{DenoiserConfig, POSITION, UNet, position};

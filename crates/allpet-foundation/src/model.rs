@@ -44,6 +44,7 @@ pub struct Foundation {
     autoencoder: Autoencoder,
     denoiser: Denoiser,
     process: GaussianProcess,
+    params: Params,
     device: Device,
 }
 
@@ -154,6 +155,7 @@ impl Foundation {
             autoencoder,
             denoiser,
             process,
+            params,
             device: device.clone(),
             description,
         })
@@ -189,6 +191,15 @@ impl Foundation {
         &self.process
     }
 
+    /// The weights whose names begin with `part`: `autoencoder.` or `denoiser.`.
+    pub fn tensors(&self, part: &str) -> BTreeMap<String, Tensor> {
+        let named = self.params.named().into_iter();
+        named
+            .filter(|(name, _)| name.starts_with(part))
+            .map(|(name, var)| (name, var.as_detached_tensor()))
+            .collect()
+    }
+
     /// Where the weights live.
     pub fn device(&self) -> &Device {
         &self.device
@@ -196,18 +207,30 @@ impl Foundation {
 }
 
 /// Writes a model file, weights in half precision.
+///
+/// # Errors
+/// A file that cannot be written.
 pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, description: &Description) -> Result<()> {
+    save_with(path, tensors, description, BTreeMap::new())
+}
+
+/// [`save`] with further metadata of the caller's.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn save_with(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    description: &Description,
+    mut metadata: BTreeMap<String, String>,
+) -> Result<()> {
     let json = serde_json::to_string(description).map_err(|e| Error::File {
         what: path.display().to_string(),
         expected: "a description".into(),
         got: e.to_string(),
     })?;
-    Ok(save_model(
-        path,
-        tensors,
-        &BTreeMap::from([(KEY.to_owned(), json)]),
-        true,
-    )?)
+    metadata.insert(KEY.to_owned(), json);
+    Ok(save_model(path, tensors, &metadata, true)?)
 }
 
 /// Reads the description in a file's metadata.

@@ -82,7 +82,7 @@ pub enum Ended {
 }
 
 /// A fingerprint of the data, so that a checkpoint is not resumed on others.
-fn fingerprint(data: &[Dataset]) -> serde_json::Value {
+pub fn fingerprint(data: &[Dataset]) -> serde_json::Value {
     let sets: Vec<_> = data
         .iter()
         .map(|d| {
@@ -101,7 +101,8 @@ fn identity(kind: &str, model: &ModelConfig, data: &[Dataset], config: &RunConfi
     }
 }
 
-fn words(train: &TrainConfig, data: &[Dataset]) -> BTreeMap<String, String> {
+/// What a model file says of its training: the settings, and how much data there were.
+pub fn training_words(train: &TrainConfig, data: &[Dataset]) -> BTreeMap<String, String> {
     let subjects: usize = data.iter().map(|d| d.distinct_subjects().len()).sum();
     BTreeMap::from([
         ("steps".into(), train.steps.to_string()),
@@ -151,7 +152,7 @@ pub fn train_autoencoder(
         Outcome::Interrupted { step, .. } => Ok(Ended::Interrupted(step)),
         Outcome::Finished { ema, .. } => {
             let mut description = Description::new("autoencoder", model, None);
-            description.training = words(train, data);
+            description.training = training_words(train, data);
             save(&place.folder.join(MODEL_FILE), &ema, &description)?;
             Ok(Ended::Finished)
         }
@@ -209,7 +210,7 @@ pub fn train_foundation(
         let mut tensors = frozen;
         tensors.extend(ema);
         let mut description = Description::new("foundation", model, Some(statistics));
-        description.training = words(train, data);
+        description.training = training_words(train, data);
         save(&place.folder.join(MODEL_FILE), &tensors, &description)?;
     }
     Ok(ended)

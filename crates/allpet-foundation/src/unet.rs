@@ -2,6 +2,8 @@
 
 use crate::error::{Error, Result};
 use allpet_diffusion::Conditioning;
+use allpet_mask::attention::Gate;
+use allpet_mask::tensor::gate;
 use allpet_nn::{
     AttentionBlock, Conv2d, GroupNorm, Linear, Params, ResidualBlock, Window, concat_channels, recomputed,
     upsample_nearest,
@@ -149,13 +151,16 @@ pub(crate) fn mask_of(conditioning: &Conditioning) -> Result<&Tensor> {
 }
 
 /// Channels of [`position`].
-pub(crate) const POSITION: usize = 3;
+pub const POSITION: usize = 3;
 
 /// Where each pixel lies, `[B, 3, H, W]`: cosine and sine of its share of a half turn, and its bin from -1 to 1.
 ///
 /// A point traces `s = x·cos θ + y·sin θ` through a sinogram: what a pixel means depends on where it is, which a
 /// convolution cannot know.
-pub(crate) fn position(x: &Tensor) -> Result<Tensor> {
+///
+/// # Errors
+/// A tensor of other than four axes.
+pub fn position(x: &Tensor) -> Result<Tensor> {
     let (batch, _, views, bins) = x.dims4()?;
     let mut values = Vec::with_capacity(POSITION * views * bins);
     let angle = |view: usize| std::f64::consts::PI * (view as f64 + 0.5) / views as f64;
@@ -164,6 +169,14 @@ pub(crate) fn position(x: &Tensor) -> Result<Tensor> {
     values.extend((0..views * bins).map(|i| ((2 * (i % bins) + 1) as f32) / bins as f32 - 1.0));
     let one = Tensor::from_vec(values, (1, POSITION, views, bins), x.device())?;
     Ok(one.broadcast_as((batch, POSITION, views, bins))?.contiguous()?)
+}
+
+/// Features weighted by attention, if there is any.
+fn gated(x: Tensor, attention: Option<&Tensor>) -> Result<Tensor> {
+    Ok(match attention {
+        Some(attention) => gate(&x, attention, Gate::default())?,
+        None => x,
+    })
 }
 
 /// A residual block and the attention that may follow it.
@@ -223,8 +236,11 @@ impl UNet {
         Self::between(params, config, channels + 1 + POSITION, channels)
     }
 
-    /// From `inputs` to `outputs` channels.
-    pub(crate) fn between(
+    /// From `inputs` to `outputs` channels, for [`UNet::body`]: a network that makes its own inputs.
+    ///
+    /// # Errors
+    /// A configuration that cannot work; all faults at once.
+    pub fn between(
         params: &Params,
         config: &DenoiserConfig,
         inputs: usize,
@@ -327,7 +343,7 @@ impl UNet {
     /// A conditioning without embedding or mask; shapes that do not fit.
     pub fn forward(&self, x: &Tensor, t: &Tensor, conditioning: &Conditioning) -> Result<Tensor> {
         let inputs = concat_channels(&concat_channels(x, mask_of(conditioning)?)?, &position(x)?)?;
-        self.body(&inputs, &self.embedding(t, conditioning)?)
+        self.body(&inputs, &self.embedding(t, conditioning)?, None)
     }
 
     /// The same network, whose stages (residual block and attention) keep their inputs only while gradients are recorded and
@@ -347,8 +363,11 @@ impl UNet {
         Ok(recomputed(&[x, embedding], part)?)
     }
 
-    /// Time and prompt as one vector for each sample.
-    pub(crate) fn embedding(&self, t: &Tensor, conditioning: &Conditioning) -> Result<Tensor> {
+    /// Time and prompt as one vector for each sample, `[B, E]`.
+    ///
+    /// # Errors
+    /// A conditioning without embedding; shapes that do not fit.
+    pub fn embedding(&self, t: &Tensor, conditioning: &Conditioning) -> Result<Tensor> {
         let prompt = conditioning
             .embedding
             .as_ref()
@@ -361,8 +380,15 @@ impl UNet {
     }
 
     /// The network without its own inputs: `[B, inputs, H, W]` → `[B, outputs, H, W]`.
-    pub(crate) fn body(&self, inputs: &Tensor, embedding: &Tensor) -> Result<Tensor> {
-        let mut x = self.enter.forward(inputs)?;
+    ///
+    /// Transparent medical attention `[B, 1, H, W]`, 0 to 1, weighs the features that enter every level on the way down by
+    /// the residual gate `F·(1 + M)` (ALL-PET eq. 12, [`allpet_mask::attention::Gate`]), averaged over each coarser cell.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn body(&self, inputs: &Tensor, embedding: &Tensor, attention: Option<&Tensor>) -> Result<Tensor> {
+        let mut attention = attention.cloned();
+        let mut x = gated(self.enter.forward(inputs)?, attention.as_ref())?;
         let mut skips = vec![x.clone()];
         for (stages, halve) in &self.down {
             for stage in stages {
@@ -370,7 +396,8 @@ impl UNet {
                 skips.push(x.clone());
             }
             if let Some(halve) = halve {
-                x = halve.forward(&x)?;
+                attention = attention.map(|m| m.avg_pool2d(2)).transpose()?;
+                x = gated(halve.forward(&x)?, attention.as_ref())?;
                 skips.push(x.clone());
             }
         }

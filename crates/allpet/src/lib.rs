@@ -12,6 +12,7 @@
 //! | [`io`] | NumPy, safetensors, Interfile list-mode, pictures |
 //! | [`nn`], [`train`] | layers and training runs that resume to the same bytes |
 //! | [`autoencoder`], [`diffusion`], [`foundation`] | the prompted latent diffusion model of sinograms |
+//! | [`tasks`] | low dose, attenuation correction, delayed frame, tracer conversion, dual-tracer separation |
 //!
 //! A project that needs one of them only can depend on that crate alone (`allpet-radon` and others build without
 //! candle). Conventions (axes, units, seeds) stand in [`core`].
@@ -53,6 +54,7 @@ pub use allpet_metrics as metrics;
 pub use allpet_nn as nn;
 pub use allpet_radon as radon;
 pub use allpet_sim as sim;
+pub use allpet_tasks as tasks;
 pub use allpet_train as train;
 /// The tensor library, of exactly the release that the models are built on.
 pub use candle_core as candle;

@@ -2,6 +2,7 @@
 
 use super::loss_picture::LossPicture;
 use crate::fault::{Fault, Result, given};
+use crate::model_file;
 use crate::options::Device;
 use crate::output;
 use crate::progress;
@@ -9,14 +10,16 @@ use crate::report::Report;
 use allpet::core::Dataset;
 use allpet::foundation::{Ended, MODEL_FILE, Place, RunConfig, train_autoencoder, train_foundation};
 use allpet::io::read_dataset;
-use allpet::train::{BoxError, JsonLines, Observer, StepInfo, checkpoint};
+use allpet::tasks::{TaskRun, train_tasks};
+use allpet::train::{BoxError, JsonLines, Observer, StepInfo, TrainConfig, checkpoint};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-/// Train the autoencoder, or the foundation model on its latents
+/// Train the autoencoder, the foundation model on its latents, or a model of the tasks on pairs
 ///
 /// The run folder holds model.safetensors (at the end), checkpoint.safetensors, metrics.jsonl and loss.png. Ctrl-C
 /// writes a checkpoint and stops; --resume goes on and ends in the same model as a run that was not interrupted.
@@ -52,12 +55,22 @@ A configuration (every entry may be left out, except `autoencoder` for the found
   batch = 8
   rate = 2e-4
   warmup = 200
-  seed = 0";
+  seed = 0
+
+For `task` (datasets of `allpet simulate --task low-dose` and so on; several tasks make one model of all):
+  foundation = \"small/model.safetensors\"    # to start from; by default the shipped one
+  from_scratch = false                       # draw the parameters instead
+  method = \"bridge\"                         # or regression: a U-Net on sinograms (L1), the baseline
+  goal = \"clean\"                            # or target: the noise-free array of the simulation, or the measured one
+  masks = true                               # Radon masks (RMAS, DMM)
+  attention = true                           # transparent medical attention (TMA)
+  [train]                                    # as above";
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum What {
     Autoencoder,
     Foundation,
+    Task,
 }
 
 impl What {
@@ -65,6 +78,7 @@ impl What {
         match self {
             Self::Autoencoder => "autoencoder",
             Self::Foundation => "foundation",
+            Self::Task => "task",
         }
     }
 }
@@ -72,16 +86,10 @@ impl What {
 impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
         let device = self.device.cpu()?;
-        let config = read_config(&self.config)?;
+        let plan = Plan::read(self.what, &self.config)?;
         output::folder(&self.out)?;
-        if self.what == What::Foundation && config.autoencoder.is_none() {
-            return given(format!(
-                "{}: no `autoencoder`; expected the file of a trained one",
-                self.config.display()
-            ));
-        }
-        config
-            .train
+        let train = plan.train();
+        train
             .validate()
             .map_err(|e| Fault::Given(format!("{}: {e}", self.config.display())))?;
         let data = self
@@ -103,19 +111,16 @@ impl Args {
             title: format!("{} training", self.what.word()),
         };
         let mut watch = Watch {
-            bar: progress::bar(config.train.steps as u64, "steps"),
+            bar: progress::bar(train.steps as u64, "steps"),
             last: None,
         };
         let observers: &mut [&mut dyn Observer] = &mut [&mut watch, &mut metrics, &mut picture];
-        let ended = match self.what {
-            What::Autoencoder => train_autoencoder(&config, &data, place, observers),
-            What::Foundation => train_foundation(&config, &data, place, observers),
-        };
+        let ended = plan.run(&data, place, observers);
         watch.bar.finish_and_clear();
         if let Ended::Interrupted(step) = ended? {
             return Err(Fault::Other(format!(
                 "interrupted after {step} of {} steps; {} is whole, the same command with --resume goes on",
-                config.train.steps,
+                train.steps,
                 self.out.join(checkpoint::FILE).display()
             )));
         }
@@ -124,7 +129,7 @@ impl Args {
         let json = json!({
             "model": model,
             "what": self.what.word(),
-            "steps": config.train.steps,
+            "steps": train.steps,
             "loss": loss,
             "seconds": seconds,
         });
@@ -133,36 +138,84 @@ impl Args {
                 format!(
                     "{}: {} steps done, last loss {loss:.4}, {seconds:.0} s",
                     model.display(),
-                    config.train.steps
+                    train.steps
                 )
             }
             _ => format!(
                 "{}: all {} steps were done already",
                 model.display(),
-                config.train.steps
+                train.steps
             ),
         };
         Ok(Report::new(json, text))
     }
 }
 
-/// The configuration, with the autoencoder's path relative to the file.
-fn read_config(path: &Path) -> Result<RunConfig> {
+/// What is to be trained, as the configuration says.
+enum Plan {
+    Autoencoder(RunConfig),
+    Foundation(RunConfig),
+    Task(Box<TaskRun>),
+}
+
+impl Plan {
+    /// The configuration, with the paths in it relative to the file.
+    fn read(what: What, path: &Path) -> Result<Self> {
+        let beside = |file: &mut PathBuf| *file = path.parent().unwrap_or(Path::new("")).join(&*file);
+        if what == What::Task {
+            let mut config: TaskRun = read_toml(path)?;
+            config.foundation.iter_mut().for_each(beside);
+            config
+                .validate()
+                .map_err(|e| Fault::Given(format!("{}: {e}", path.display())))?;
+            return Ok(Self::Task(Box::new(config)));
+        }
+        let mut config: RunConfig = read_toml(path)?;
+        config.autoencoder.iter_mut().for_each(beside);
+        config.start.iter_mut().for_each(beside);
+        if what == What::Autoencoder {
+            return Ok(Self::Autoencoder(config));
+        }
+        if config.autoencoder.is_none() {
+            return given(format!(
+                "{}: no `autoencoder`; expected the file of a trained one",
+                path.display()
+            ));
+        }
+        Ok(Self::Foundation(config))
+    }
+
+    fn train(&self) -> TrainConfig {
+        match self {
+            Self::Autoencoder(config) | Self::Foundation(config) => config.train.clone(),
+            Self::Task(config) => config.train.clone(),
+        }
+    }
+
+    fn run(&self, data: &[Dataset], place: Place<'_>, observers: &mut [&mut dyn Observer]) -> Result<Ended> {
+        Ok(match self {
+            Self::Autoencoder(config) => train_autoencoder(config, data, place, observers)?,
+            Self::Foundation(config) => train_foundation(config, data, place, observers)?,
+            Self::Task(config) => {
+                let foundation = model_file::load(config.foundation.as_deref(), place.device)?.model;
+                train_tasks(config, &foundation, data, place, observers)?
+            }
+        })
+    }
+}
+
+fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         Fault::Given(format!(
             "cannot read {}: {e}; expected a TOML file",
             path.display()
         ))
     })?;
-    let mut config: RunConfig = toml::from_str(&text).map_err(|e| {
+    toml::from_str(&text).map_err(|e| {
         let before = e.span().map_or(0, |span| span.start.min(text.len()));
         let line = text.as_bytes()[..before].iter().filter(|b| **b == b'\n').count() + 1;
         Fault::Given(format!("{}, line {line}: {}", path.display(), e.message()))
-    })?;
-    for file in [&mut config.autoencoder, &mut config.start].into_iter().flatten() {
-        *file = path.parent().unwrap_or(Path::new("")).join(&*file);
-    }
-    Ok(config)
+    })
 }
 
 /// The bar on the terminal, and the last loss and time.

@@ -1,0 +1,27 @@
+//! Downstream PET tasks on sinograms: low dose, attenuation correction, delayed frame, tracer conversion, dual-tracer
+//! separation.
+
+mod attention;
+pub mod classical;
+mod error;
+mod heads;
+mod model;
+mod network;
+mod objective;
+mod pairs;
+mod scale;
+mod statistics;
+mod training;
+
+pub use attention::{Attention, project};
+pub use error::{Error, Result};
+pub use heads::{
+    Attenuation, Conversion, CountRule, Delayed, Downstream, Head, LowDose, Metadata, Separation,
+};
+pub use model::{Restorer, TaskDescription, describe_tasks};
+pub use network::{Method, TaskNetwork};
+pub use objective::{BridgeObjective, RegressionObjective};
+pub use pairs::{Goal, PairAugmentation, PairBatch, PairSettings, PairSource};
+pub use scale::input_scale;
+pub use statistics::ScaleRatio;
+pub use training::{TaskRun, train_tasks};

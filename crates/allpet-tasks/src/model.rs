@@ -1,0 +1,198 @@
+//! A trained model of the tasks, and its file.
+
+use crate::attention::Attention;
+use crate::error::{Error, Result};
+use crate::heads::Downstream;
+use crate::network::{Method, TaskNetwork};
+use crate::statistics::{ScaleRatio, knows, ratio_of};
+use allpet_autoencoder::Autoencoder;
+use allpet_core::{ParallelGeometry, Prompt, Task};
+use allpet_diffusion::{BridgeProcess, EndMoments};
+use allpet_foundation::{Description, ModelConfig, Statistics, describe, save_with};
+use allpet_nn::Params;
+use allpet_train::{load_model, load_model_bytes};
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Key of the tasks' description in the file's metadata, beside the model's own.
+const KEY: &str = "allpet_tasks";
+
+/// The kind that a file of this crate has in its description.
+const KIND: &str = "tasks";
+
+/// What a file of the tasks says beside its model's description.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskDescription {
+    /// Bridge or regression.
+    pub method: Method,
+    /// The tasks it was trained on, with their settings.
+    pub tasks: Vec<Downstream>,
+    /// Scales of targets over those of inputs.
+    pub ratios: Vec<ScaleRatio>,
+    /// Moments of the bridge's ends; absent for a regression.
+    pub moments: Option<EndMoments>,
+    /// How attention was found in training; absent where there was none.
+    pub attention: Option<Attention>,
+}
+
+/// A trained model of the tasks.
+#[derive(Debug, Clone)]
+pub struct Restorer {
+    pub(crate) description: Description,
+    pub(crate) tasks: TaskDescription,
+    pub(crate) statistics: Statistics,
+    pub(crate) autoencoder: Autoencoder,
+    pub(crate) network: TaskNetwork,
+    pub(crate) walk: Walk,
+    pub(crate) device: Device,
+}
+
+/// What the method needs beside the network.
+#[derive(Debug, Clone)]
+pub(crate) enum Walk {
+    Bridge { process: BridgeProcess, moments: EndMoments },
+    Regression,
+}
+
+impl Restorer {
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// A file that is missing, damaged, of another kind, or whose tensors do not fit its configuration.
+    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        let (tensors, metadata) = load_model(path, device)?;
+        Self::from_parts(&path.display().to_string(), &tensors, &metadata, device)
+    }
+
+    /// The same from bytes in memory, for embedded weights; `name` stands for the file in errors.
+    ///
+    /// # Errors
+    /// As [`Restorer::load`].
+    pub fn from_bytes(name: &str, bytes: &[u8], device: &Device) -> Result<Self> {
+        let (tensors, metadata) = load_model_bytes(name, bytes, device)?;
+        Self::from_parts(name, &tensors, &metadata, device)
+    }
+
+    fn from_parts(
+        name: &str,
+        tensors: &BTreeMap<String, Tensor>,
+        metadata: &BTreeMap<String, String>,
+        device: &Device,
+    ) -> Result<Self> {
+        let mismatch = |expected: &str, got: String| Error::Mismatch {
+            what: name.to_owned(),
+            expected: expected.to_owned(),
+            got,
+        };
+        let description = describe(name, metadata)?;
+        let kind = description.kind.clone();
+        let (Some(statistics), Some(json), true) =
+            (description.statistics.clone(), metadata.get(KEY), kind == KIND)
+        else {
+            return Err(mismatch("a model of the tasks", format!("kind `{kind}`")));
+        };
+        let tasks: TaskDescription =
+            serde_json::from_str(json).map_err(|e| mismatch("a description of its tasks", e.to_string()))?;
+        for task in &tasks.tasks {
+            task.validate()?;
+        }
+        let config = &description.model;
+        config.validate()?;
+        let params = Params::new(0, device);
+        let autoencoder = Autoencoder::new(&params.sub("autoencoder"), &config.autoencoder)?;
+        let network = TaskNetwork::new(&params.sub("denoiser"), config, tasks.method)?;
+        params.load(tensors)?;
+        let walk = match (tasks.method, &tasks.moments) {
+            (Method::Regression, _) => Walk::Regression,
+            (Method::Bridge, Some(moments)) => {
+                moments.validate()?;
+                if moments.channels() != config.autoencoder.latent {
+                    return Err(mismatch(
+                        &format!("moments of {} channels", config.autoencoder.latent),
+                        format!("{}", moments.channels()),
+                    ));
+                }
+                Walk::Bridge {
+                    process: config.process.build_bridge()?,
+                    moments: moments.clone(),
+                }
+            }
+            (Method::Bridge, None) => return Err(mismatch("moments of the bridge's ends", "none".into())),
+        };
+        Ok(Self {
+            statistics,
+            autoencoder,
+            network,
+            walk,
+            device: device.clone(),
+            description,
+            tasks,
+        })
+    }
+
+    /// Writes a model file, weights in half precision.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save(
+        path: &Path,
+        tensors: &BTreeMap<String, Tensor>,
+        description: &Description,
+        tasks: &TaskDescription,
+    ) -> Result<()> {
+        let json = serde_json::to_string(tasks).map_err(|e| Error::Mismatch {
+            what: path.display().to_string(),
+            expected: "a description".into(),
+            got: e.to_string(),
+        })?;
+        let further = BTreeMap::from([(KEY.to_owned(), json)]);
+        Ok(save_with(path, tensors, description, further)?)
+    }
+
+    /// What the file says of the model.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// What the file says of its tasks.
+    pub fn tasks(&self) -> &TaskDescription {
+        &self.tasks
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.description.model
+    }
+
+    /// The geometry of the sinograms it takes and gives.
+    pub fn geometry(&self) -> &ParallelGeometry {
+        &self.description.model.geometry
+    }
+
+    /// Whether it was trained on this task.
+    pub fn knows(&self, task: Task) -> bool {
+        knows(&self.tasks.ratios, task)
+    }
+
+    pub(crate) fn ratio(&self, prompt: &Prompt) -> f64 {
+        ratio_of(&self.tasks.ratios, prompt)
+    }
+}
+
+/// What the tasks' metadata of a file say, for programs that only look.
+///
+/// # Errors
+/// Metadata that cannot be read; `name` is the file, for the message. `None` for a model of another kind.
+pub fn describe_tasks(name: &str, metadata: &BTreeMap<String, String>) -> Result<Option<TaskDescription>> {
+    match metadata.get(KEY) {
+        None => Ok(None),
+        Some(json) => serde_json::from_str(json).map(Some).map_err(|e| Error::Mismatch {
+            what: name.to_owned(),
+            expected: "a description of its tasks".into(),
+            got: e.to_string(),
+        }),
+    }
+}

@@ -1,0 +1,126 @@
+//! What the task networks minimise.
+
+use crate::error::Result;
+use crate::network::{Method, TaskNetwork};
+use crate::pairs::PairBatch;
+use allpet_autoencoder::Autoencoder;
+use allpet_core::stream;
+use allpet_diffusion::{BridgeProcess, Conditioning, EndMoments, ForwardProcess, MomentSums, training};
+use allpet_foundation::Statistics;
+use allpet_nn::{mean_squared_error, without_gradients};
+use allpet_train::{BoxError, Loss, Objective};
+use candle_core::Tensor;
+use rand::Rng;
+
+/// Latents of a batch's inputs and targets, `[B, C, V/f, R/f]`, brought to the spread of the foundation's.
+pub(crate) fn latents(
+    batch: &PairBatch,
+    autoencoder: &Autoencoder,
+    statistics: &Statistics,
+) -> Result<(Tensor, Tensor)> {
+    without_gradients(|| {
+        let latent = |c_all: &Tensor| -> Result<Tensor> {
+            Ok(statistics.normalise(&autoencoder.encode(c_all)?.mean.detach())?.detach())
+        };
+        Ok((latent(&batch.input)?, latent(&batch.target)?))
+    })
+}
+
+/// Moments of both ends of the bridge, over batches of a source.
+pub(crate) fn measure_moments(
+    batches: impl Iterator<Item = Result<PairBatch>>,
+    autoencoder: &Autoencoder,
+    statistics: &Statistics,
+) -> Result<EndMoments> {
+    let mut sums = MomentSums::default();
+    for batch in batches {
+        let (input, target) = latents(&batch?, autoencoder, statistics)?;
+        sums.add(&target, &input)?;
+    }
+    Ok(sums.finish()?)
+}
+
+/// Mean squared error of the bridge's network against its preconditioned target (`c_out^-2·‖D - x_0‖²` in every channel).
+#[derive(Debug)]
+pub struct BridgeObjective {
+    /// What is trained.
+    pub network: TaskNetwork,
+    /// The autoencoder, frozen.
+    pub autoencoder: Autoencoder,
+    /// Spread of the latents.
+    pub statistics: Statistics,
+    /// The bridge.
+    pub process: BridgeProcess,
+    /// Moments of its ends.
+    pub moments: EndMoments,
+    /// Fraction of the samples at `T` itself, where the network sees the input alone: the first evaluation of every walk,
+    /// and the only one of a walk of one step. The others have `√t` uniform, as the sampler's grid has.
+    pub terminal_fraction: f64,
+    /// Seed of times and noise.
+    pub seed: u64,
+}
+
+impl BridgeObjective {
+    fn evaluate(&self, batch: &PairBatch, step: u64) -> Result<Loss> {
+        let (terminal, clean) = latents(batch, &self.autoencoder, &self.statistics)?;
+        let count = batch.prompts.len() as u64;
+        let indices: Vec<u64> = (step * count..(step + 1) * count).collect();
+        let (first, last) = (self.process.time_min(), self.process.terminal());
+        let times: Vec<f64> = indices
+            .iter()
+            .map(|&index| {
+                let mut random = stream(self.seed, "bridge time", index);
+                let [at_terminal, unit]: [f64; 2] = std::array::from_fn(|_| random.random());
+                let t = if at_terminal < self.terminal_fraction {
+                    last
+                } else {
+                    (first.sqrt() + unit * (last.sqrt() - first.sqrt())).powi(2)
+                };
+                f64::from(t as f32).min(last)
+            })
+            .collect();
+        let noise = training::draw_noise(self.seed, 0, &indices, &clean.dims()[1..], clean.device())?;
+        let x = training::add_noise(&self.process, &clean, Some(&terminal), &times, &noise)?;
+        let input = self.moments.input(&self.process, &x, &times)?;
+        let level = self.moments.levels(&self.process, &times, x.device())?;
+        let conditioning = Conditioning {
+            terminal: Some(self.moments.terminal(&terminal)?),
+            ..self.network.condition(&batch.prompts, &batch.mask, &batch.attention)?
+        };
+        let output = self.network.bridge(&input, &level, &conditioning)?;
+        let target = self.moments.target(&self.process, &clean, &x, &terminal, &times)?;
+        Ok(mean_squared_error(&output, &target)?.into())
+    }
+}
+
+impl Objective for BridgeObjective {
+    type Batch = PairBatch;
+
+    fn loss(&self, batch: &PairBatch, step: u64) -> std::result::Result<Loss, BoxError> {
+        Ok(self.evaluate(batch, step)?)
+    }
+}
+
+/// Mean absolute error of the regression on coded sinograms.
+#[derive(Debug)]
+pub struct RegressionObjective {
+    /// What is trained; of [`Method::Regression`].
+    pub network: TaskNetwork,
+}
+
+impl RegressionObjective {
+    fn evaluate(&self, batch: &PairBatch) -> Result<Loss> {
+        debug_assert_eq!(self.network.method(), Method::Regression);
+        let full = |c_all: &Tensor| -> Result<Tensor> { Ok(c_all.narrow(1, 1, 1)?.contiguous()?) };
+        let restored = self.network.regress(&full(&batch.input)?, &batch.prompts)?;
+        Ok((restored - full(&batch.target)?)?.abs()?.mean_all()?.into())
+    }
+}
+
+impl Objective for RegressionObjective {
+    type Batch = PairBatch;
+
+    fn loss(&self, batch: &PairBatch, _: u64) -> std::result::Result<Loss, BoxError> {
+        Ok(self.evaluate(batch)?)
+    }
+}

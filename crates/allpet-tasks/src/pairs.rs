@@ -1,0 +1,329 @@
+//! Pairs of sinograms in memory, given out in batches: masks, rotations and attention per sample, a function of the step.
+
+use crate::attention::Attention;
+use crate::error::{Error, Result};
+use crate::heads::Downstream;
+use crate::scale::input_scale;
+use crate::statistics::{ScaleRatio, measure_ratios, ratio_of};
+use allpet_autoencoder::Augmentation;
+use allpet_autoencoder::sample::{Epochs, draw_turn, split, turn};
+use allpet_core::{Dataset, Prompt, Task, stream};
+use allpet_foundation::ModelConfig;
+use allpet_mask::MaskGenerator;
+use allpet_train::{BoxError, Source};
+use candle_core::{Device, Tensor};
+use ndarray::{ArrayView2, ArrayView3, Axis, Ix3, Ix4};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+/// What a network learns to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Goal {
+    /// The array `clean`, corrected from the expectation, where the data hold it; else `target`.
+    #[default]
+    Clean,
+    /// The array `target`, as it was measured.
+    Target,
+}
+
+/// How pairs are varied on the way into a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PairAugmentation {
+    /// Fraction of samples whose attention is left out, so that a model also works without.
+    pub attention_dropout: f64,
+    /// Fraction of samples whose prompt leaves the region open, and of those whose tracer is open (where it may be).
+    pub prompt_dropout: f64,
+}
+
+impl Default for PairAugmentation {
+    fn default() -> Self {
+        Self {
+            attention_dropout: 0.3,
+            prompt_dropout: 0.1,
+        }
+    }
+}
+
+/// One batch of pairs; sinograms are coded.
+#[derive(Debug, Clone)]
+pub struct PairBatch {
+    /// `C_all` of the inputs, `[B, 3, V, R]`.
+    pub input: Tensor,
+    /// `C_all` of the targets, `[B, 3, V, R]`, under the same masks.
+    pub target: Tensor,
+    /// Normalised masks `[B, 1, V, R]`.
+    pub mask: Tensor,
+    /// Attention `[B, 1, V, R]`, 0 to 1.
+    pub attention: Tensor,
+    /// What is asked for.
+    pub prompts: Vec<Prompt>,
+}
+
+struct Pair {
+    input: usize,
+    target: Vec<f32>,
+    prompt: Prompt,
+}
+
+struct Input {
+    sinogram: Vec<f32>,
+    attention: Vec<f32>,
+    scale: f32,
+}
+
+/// Pairs in memory.
+pub struct PairSource {
+    inputs: Vec<Input>,
+    pairs: Vec<Pair>,
+    ratios: Vec<ScaleRatio>,
+    tasks: Vec<Downstream>,
+    model: ModelConfig,
+    generator: MaskGenerator,
+    masks: Augmentation,
+    augmentation: PairAugmentation,
+    batch: usize,
+    seed: u64,
+    device: Device,
+}
+
+impl std::fmt::Debug for PairSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PairSource")
+            .field("pairs", &self.pairs.len())
+            .field("tasks", &self.tasks)
+            .field("batch", &self.batch)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a source is made with.
+#[derive(Debug, Clone)]
+pub struct PairSettings<'a> {
+    /// Geometry, intensity coding and masks.
+    pub model: &'a ModelConfig,
+    /// Further variation.
+    pub augmentation: &'a PairAugmentation,
+    /// What is learnt.
+    pub goal: Goal,
+    /// How attention is found; `None` for none.
+    pub attention: Option<&'a Attention>,
+    /// Pairs in a batch.
+    pub batch: usize,
+    /// Seed of every draw.
+    pub seed: u64,
+}
+
+impl PairSource {
+    /// From datasets of paired tasks, `input` and `target` (or `clean`), that share the model's geometry.
+    ///
+    /// # Errors
+    /// Data of no paired task, of another geometry, or that show nothing; settings outside their range.
+    pub fn new(data: &[Dataset], settings: &PairSettings<'_>, device: &Device) -> Result<Self> {
+        let model = settings.model;
+        let mut faults = Vec::new();
+        for (name, value) in [
+            ("attention_dropout", settings.augmentation.attention_dropout),
+            ("prompt_dropout", settings.augmentation.prompt_dropout),
+        ] {
+            if !(0.0..=1.0).contains(&value) {
+                faults.push(format!("{name} is {value}; expected 0 to 1"));
+            }
+        }
+        if !faults.is_empty() {
+            return Err(Error::Invalid {
+                what: "pairs".into(),
+                faults,
+            });
+        }
+        let mut source = Self {
+            inputs: Vec::new(),
+            pairs: Vec::new(),
+            ratios: Vec::new(),
+            tasks: Vec::new(),
+            generator: MaskGenerator::new(model.augmentation.masks.clone(), model.geometry)?,
+            masks: model.augmentation.clone(),
+            model: model.clone(),
+            augmentation: settings.augmentation.clone(),
+            batch: settings.batch.max(1),
+            seed: settings.seed,
+            device: device.clone(),
+        };
+        for set in data {
+            source.extend(set, settings)?;
+        }
+        if source.pairs.is_empty() {
+            return Err(Error::Invalid {
+                what: "training data".into(),
+                faults: vec!["no pairs".into()],
+            });
+        }
+        let scales = source
+            .pairs
+            .iter()
+            .map(|pair| {
+                let scale = source.model.intensity.scale(&pair.target)?;
+                Ok((pair.prompt, f64::from(scale / source.inputs[pair.input].scale)))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        source.ratios = measure_ratios(&scales);
+        Ok(source)
+    }
+
+    fn extend(&mut self, set: &Dataset, settings: &PairSettings<'_>) -> Result<()> {
+        set.validate()?;
+        let task = Downstream::of(set)?;
+        let geometry = self.model.geometry;
+        if set.geometry.is_some_and(|found| found != geometry) {
+            return Err(Error::Mismatch {
+                what: "geometry of the data".into(),
+                expected: format!("{geometry:?}"),
+                got: format!("{:?}", set.geometry),
+            });
+        }
+        let shape = |name: &str, got: &[usize]| Error::Mismatch {
+            what: format!("array `{name}`"),
+            expected: format!("{} target(s) of {} views x {} bins a sample", task.outputs(), geometry.views, geometry.bins),
+            got: format!("shape {got:?}"),
+        };
+        let found = set.array("input")?;
+        let inputs: ArrayView3<'_, f32> = found.view().into_dimensionality::<Ix3>().map_err(|_| shape("input", found.shape()))?;
+        if inputs.shape()[1..] != geometry.shape() {
+            return Err(shape("input", found.shape()));
+        }
+        let name = match settings.goal {
+            Goal::Clean if set.arrays.contains_key("clean") => "clean",
+            _ => "target",
+        };
+        let found = set.array(name)?;
+        let targets = match found.ndim() {
+            3 => found.view().insert_axis(Axis(1)),
+            _ => found.view(),
+        };
+        let targets = targets.into_dimensionality::<Ix4>().map_err(|_| shape(name, found.shape()))?;
+        if targets.shape()[1..] != [task.outputs(), geometry.views, geometry.bins] {
+            return Err(shape(name, found.shape()));
+        }
+        let gain = task.head().gain() as f32;
+        for (i, (input, targets)) in inputs.outer_iter().zip(targets.outer_iter()).enumerate() {
+            let said = set.prompts.get(i).copied().unwrap_or_default();
+            let sinogram: Vec<f32> = input.iter().map(|v| v.max(0.0) * gain).collect();
+            let scale = input_scale(&sinogram, &geometry, self.model.intensity).map_err(|e| Error::Mismatch {
+                what: format!("sample {i} of {}", inputs.len_of(Axis(0))),
+                expected: "a sinogram with counts".into(),
+                got: e.to_string(),
+            })?;
+            let attention = match settings.attention {
+                Some(attention) => {
+                    let view = ArrayView2::from_shape(geometry.shape(), &sinogram)
+                        .map_err(|_| shape("input", found.shape()))?;
+                    attention.find(view, &geometry)?.into_raw_vec_and_offset().0
+                }
+                None => vec![0.0; sinogram.len()],
+            };
+            self.inputs.push(Input {
+                sinogram,
+                attention,
+                scale,
+            });
+            for (target, prompt) in targets.outer_iter().zip(task.prompts(said.tracer, said.region)) {
+                self.pairs.push(Pair {
+                    input: self.inputs.len() - 1,
+                    target: target.iter().map(|v| v.max(0.0)).collect(),
+                    prompt,
+                });
+            }
+        }
+        if !self.tasks.contains(&task) {
+            self.tasks.push(task);
+        }
+        Ok(())
+    }
+
+    /// Number of pairs; an input of two outputs makes two.
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Never true: an empty source is an error.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// Scales of the targets over those of their inputs.
+    pub fn ratios(&self) -> &[ScaleRatio] {
+        &self.ratios
+    }
+
+    /// The tasks in the data.
+    pub fn tasks(&self) -> &[Downstream] {
+        &self.tasks
+    }
+
+    /// Batch `step`: pairs in shuffled epochs, each with its own mask, rotation and attention.
+    pub fn draw(&self, step: u64) -> Result<PairBatch> {
+        let geometry = self.model.geometry;
+        let [views, bins] = geometry.shape();
+        let (size, batch) = (views * bins, self.batch);
+        let mut inputs = vec![0f32; batch * 3 * size];
+        let mut targets = vec![0f32; batch * 3 * size];
+        let mut masks = vec![0f32; batch * size];
+        let mut attention = vec![0f32; batch * size];
+        let mut prompts = Vec::with_capacity(batch);
+        let mut epochs = Epochs::new(self.len(), self.seed);
+        let mut turned = vec![0f32; size];
+        for slot in 0..batch {
+            let drawn = step * batch as u64 + slot as u64;
+            let pair = &self.pairs[epochs.index(drawn)];
+            let input = &self.inputs[pair.input];
+            let mut random = stream(self.seed, "pair augmentation", drawn);
+            let mask = &mut masks[slot * size..][..size];
+            if random.random::<f64>() >= self.masks.empty {
+                self.generator.mask_into(self.seed, drawn, mask)?;
+            }
+            let shift = draw_turn(&geometry, self.masks.rotate_deg, &mut random);
+            let intensity = self.model.intensity;
+            turn(&input.sinogram, &geometry, shift, &mut turned);
+            split(&turned, mask, input.scale, intensity, &mut inputs[slot * 3 * size..][..3 * size]);
+            turn(&pair.target, &geometry, shift, &mut turned);
+            let scale = input.scale * ratio_of(&self.ratios, &pair.prompt) as f32;
+            split(&turned, mask, scale, intensity, &mut targets[slot * 3 * size..][..3 * size]);
+            if random.random::<f64>() >= self.augmentation.attention_dropout {
+                turn(&input.attention, &geometry, shift, &mut attention[slot * size..][..size]);
+            }
+            prompts.push(loosen(pair.prompt, self.augmentation.prompt_dropout, &mut random));
+        }
+        let tensor = |values: Vec<f32>, channels: usize| {
+            Tensor::from_vec(values, (batch, channels, views, bins), &self.device)
+        };
+        Ok(PairBatch {
+            input: tensor(inputs, 3)?,
+            target: tensor(targets, 3)?,
+            mask: tensor(masks, 1)?,
+            attention: tensor(attention, 1)?,
+            prompts,
+        })
+    }
+}
+
+impl Source for PairSource {
+    type Batch = PairBatch;
+
+    fn batch(&self, step: u64) -> std::result::Result<PairBatch, BoxError> {
+        Ok(self.draw(step)?)
+    }
+}
+
+/// A prompt with choices left open now and then; never the tracer that says which output is meant.
+fn loosen(mut prompt: Prompt, dropout: f64, random: &mut impl Rng) -> Prompt {
+    let [tracer, region]: [f64; 2] = std::array::from_fn(|_| random.random());
+    if region < dropout {
+        prompt.region = None;
+    }
+    if tracer < dropout && !matches!(prompt.task, Task::Conversion | Task::Separation) {
+        prompt.tracer = None;
+    }
+    prompt
+}
