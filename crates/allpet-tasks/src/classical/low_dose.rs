@@ -1,0 +1,145 @@
+//! Low dose: ordered-subsets expectation maximisation with a Gaussian post-filter, projected again.
+//!
+//! `S = P G x / d`, `x` the OSEM image of the low-dose sinogram (Hudson & Larkin, IEEE Trans. Med. Imaging 13 (1994)
+//! 601-609), `G` a Gaussian, `P` the projector and `d` the dose. What a clinic does with few counts: stop early and
+//! smooth (D. L. Snyder et al., "Noise and edge artifacts in maximum-likelihood reconstructions for emission tomography",
+//! IEEE Trans. Med. Imaging 6 (1987) 228-238).
+
+use super::{checked, field_grid, three_axes};
+use crate::error::{Error, Result};
+use allpet_core::{ImageGrid, ParallelGeometry};
+use allpet_radon::operators::GaussianPsf;
+use allpet_radon::{LinearOperator, Osem, OsemConfig, Projector};
+use ndarray::{Array3, ArrayD, ArrayView3};
+use serde::{Deserialize, Serialize};
+
+/// OSEM with a Gaussian post-filter.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OsemFiltered {
+    /// Passes over all views.
+    pub iterations: usize,
+    /// Subsets of the views, at most as many as there are views.
+    pub subsets: usize,
+    /// Full width at half maximum of the post-filter in mm; 0 is none.
+    pub fwhm_mm: f64,
+    /// Rows and columns of the image; a pixel measures `bins · bin_mm / size`.
+    pub size: usize,
+}
+
+impl Default for OsemFiltered {
+    /// [`OsemFiltered::for_dose`] of a quarter, rounded.
+    fn default() -> Self {
+        Self {
+            iterations: 17,
+            subsets: 1,
+            fwhm_mm: 6.2,
+            size: 128,
+        }
+    }
+}
+
+impl OsemFiltered {
+    /// The setting for a dose `d`, a fraction of a whole one of about a million counts per slice: `23·d^(1/5)` iterations
+    /// and a filter of `4.4·d^(-1/4)` mm; the fewer counts, the earlier it stops and the wider it smooths.
+    ///
+    /// Chosen once, by PSNR of the restored sinograms against the clean ones (range: each sample's maximum) over all 500
+    /// samples of `allpet simulate --task low-dose --dose D --split train --count 500 --subjects 100 --seed 11`, for `D` of
+    /// 0.25 and 0.01, among 1 to 26 iterations and 0 to 32 mm; 1, 2, 4, 8 and 16 subsets were compared on the first 100.
+    /// The best at 0.25 were 18 iterations and 6 mm (34.99 dB), at 0.01 9 iterations and 14 mm (27.29 dB); the rule's 17
+    /// with 6.2 mm and 9 with 13.9 mm give 34.99 and 27.29 dB, the input over its dose 19.50 and 8.25. One subset,
+    /// that is MLEM, is ahead of 2 (34.95 and 27.20 dB), and 16 are 1 to 2 dB behind: corrected bins no longer weigh
+    /// according to their counts, which subsets follow more closely.
+    ///
+    /// # Errors
+    /// A dose that is not more than 0 and at most 1.
+    pub fn for_dose(dose: f64) -> Result<Self> {
+        check_dose(dose)?;
+        Ok(Self {
+            iterations: (23.0 * dose.powf(0.2)).round().max(1.0) as usize,
+            fwhm_mm: 4.4 * dose.powf(-0.25),
+            ..Self::default()
+        })
+    }
+
+    /// Reports every fault at once.
+    pub fn validate(&self) -> Result<()> {
+        let mut faults = Vec::new();
+        for (what, value) in [("iterations", self.iterations), ("subsets", self.subsets)] {
+            if value == 0 {
+                faults.push(format!("0 {what}; expected at least 1"));
+            }
+        }
+        if !(self.fwhm_mm.is_finite() && self.fwhm_mm >= 0.0) {
+            faults.push(format!("post-filter of {} mm; expected 0 or more", self.fwhm_mm));
+        }
+        if self.size == 0 {
+            faults.push("image of 0 pixels; expected at least 1".to_owned());
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Invalid {
+            what: "filtered OSEM".to_owned(),
+            faults,
+        })
+    }
+
+    /// The images behind [`OsemFiltered::restore`], `[n, size, size]`, filtered and at the dose of the sinograms.
+    ///
+    /// # Errors
+    /// As [`OsemFiltered::restore`].
+    pub fn images(&self, sinograms: ArrayView3<'_, f32>, geometry: &ParallelGeometry) -> Result<Array3<f32>> {
+        self.validate()?;
+        checked(sinograms, geometry)?;
+        let grid = field_grid(self.size, geometry)?;
+        three_axes(self.filtered(sinograms, geometry, grid)?)
+    }
+
+    /// Restores corrected low-dose sinograms `[n, view, radial]` to the whole dose: each total is divided by `dose`.
+    ///
+    /// # Errors
+    /// Settings outside their range (every fault at once); a dose that is not more than 0 and at most 1; sinograms of
+    /// another shape than the geometry, none, or one that is negative, not finite or 0 everywhere.
+    pub fn restore(
+        &self,
+        sinograms: ArrayView3<'_, f32>,
+        geometry: &ParallelGeometry,
+        dose: f64,
+    ) -> Result<Array3<f32>> {
+        check_dose(dose)?;
+        self.validate()?;
+        checked(sinograms, geometry)?;
+        let grid = field_grid(self.size, geometry)?;
+        let images = self.filtered(sinograms, geometry, grid)?;
+        let mut restored = Projector::new(grid, *geometry)?.apply(images.view())?;
+        restored.mapv_inplace(|v| (f64::from(v) / dose) as f32);
+        three_axes(restored)
+    }
+
+    fn filtered(
+        &self,
+        sinograms: ArrayView3<'_, f32>,
+        geometry: &ParallelGeometry,
+        grid: ImageGrid,
+    ) -> Result<ArrayD<f32>> {
+        let config = OsemConfig {
+            iterations: self.iterations,
+            subsets: self.subsets,
+        };
+        let images = Osem::new(grid, *geometry, config)?.reconstruct(sinograms.into_dyn())?;
+        Ok(GaussianPsf::new(grid, self.fwhm_mm)?.apply(images.view())?)
+    }
+}
+
+fn check_dose(dose: f64) -> Result<()> {
+    if dose > 0.0 && dose <= 1.0 {
+        return Ok(());
+    }
+    Err(Error::Invalid {
+        what: "low dose".to_owned(),
+        faults: vec![format!(
+            "dose of {dose}; expected a fraction of more than 0 and at most 1"
+        )],
+    })
+}
