@@ -225,7 +225,12 @@ impl SinogramSource {
                 self.generator.mask_into(self.seed, drawn, mask)?;
             }
             let shift = draw_turn(&self.geometry, self.augmentation.rotate_deg, &mut random);
-            turn(&self.sinograms[index * size..][..size], &self.geometry, shift, &mut turned);
+            turn(
+                &self.sinograms[index * size..][..size],
+                &self.geometry,
+                shift,
+                &mut turned,
+            );
             split(&turned, mask, self.scales[index], self.intensity, channels);
             prompts.push(self.prompts[index]);
         }

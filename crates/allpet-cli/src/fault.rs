@@ -177,6 +177,7 @@ fn tasks_by_user(error: &tasks::Error) -> bool {
         E::Core(e) => core_by_user(e),
         E::Mask(e) => mask_by_user(e),
         E::Radon(e) => radon_by_user(e),
+        E::Metrics(e) => metrics_by_user(e),
         E::Nn(e) => nn_by_user(e),
         E::Autoencoder(e) => autoencoder_by_user(e),
         E::Diffusion(e) => diffusion_by_user(e),

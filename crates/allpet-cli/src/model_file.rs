@@ -4,6 +4,7 @@ use crate::fault::{Fault, Result, given};
 use crate::output::tidy;
 use allpet::candle::Device;
 use allpet::foundation::Foundation;
+use allpet::tasks::Restorer;
 use allpet::train::Checksum;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -50,6 +51,17 @@ pub(crate) fn load(path: Option<&Path>, device: &Device) -> Result<Loaded> {
         "training": description.training,
     });
     Ok(Loaded { model, origin })
+}
+
+/// The model of the tasks of `--model`, else the shipped one.
+pub(crate) fn load_tasks(path: Option<&Path>, device: &Device) -> Result<Restorer> {
+    match path {
+        Some(path) => Ok(Restorer::load(path, device)?),
+        None if allpet::pretrained_tasks_bytes().is_some() => {
+            allpet::pretrained_tasks(device).map_err(|e| Fault::Other(e.to_string()))
+        }
+        None => given("no --model given and this build holds no weights; expected --model FILE.safetensors"),
+    }
 }
 
 /// A geometry with angles in degrees.

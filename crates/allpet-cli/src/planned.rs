@@ -3,9 +3,6 @@
 use crate::fault::Fault;
 use std::ffi::OsString;
 
-/// Whole commands.
-const COMMANDS: &[&str] = &["task", "reproduce"];
-
 /// Options of a command.
 const OPTIONS: &[(&str, &[&str])] = &[("evaluate", &["--inception", "--report"])];
 
@@ -32,9 +29,6 @@ pub(crate) fn asked_for(words: &[OsString]) -> Option<Fault> {
     let start = words.iter().position(|w| !w.starts_with('-'))?;
     let (command, rest) = (words[start], &words[start + 1..]);
     let missing = |what: String| Some(Fault::Given(format!("`allpet {what}` is not built yet")));
-    if COMMANDS.contains(&command) {
-        return missing(command.to_owned());
-    }
     for option in OPTIONS
         .iter()
         .filter(|(name, _)| *name == command)

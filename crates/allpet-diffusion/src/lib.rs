@@ -93,7 +93,7 @@ pub use noise::SampleNoise;
 pub use precondition::{Preconditioned, Preconditioning, Scales};
 pub use prediction::Prediction;
 pub use process::{ForwardProcess, GaussianProcess, Marginal, ProcessConfig, ProcessKind, Sde};
-pub use regression::{EndMoments, JointScales, JointlyPreconditioned, MomentSums};
+pub use regression::{BatchMoments, EndMoments, JointScales, JointlyPreconditioned, MomentSums};
 pub use run::{Evaluation, Run, sample};
 pub use sampler::{
     BRIDGE_SAMPLER, SAMPLERS, Sampler, built_in_samplers, sampler_by_name, sampler_for, samplers_for,

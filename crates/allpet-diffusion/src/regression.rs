@@ -110,8 +110,7 @@ impl MomentSums {
             moments.sd_data.push(sd0);
             moments.sd_terminal.push(sd_t);
             moments.correlation.push(
-                ((x0xt / n - mean0 * mean_t) / (sd0 * sd_t))
-                    .clamp(-LARGEST_CORRELATION, LARGEST_CORRELATION),
+                ((x0xt / n - mean0 * mean_t) / (sd0 * sd_t)).clamp(-LARGEST_CORRELATION, LARGEST_CORRELATION),
             );
         }
         moments.validate()?;
@@ -174,166 +173,6 @@ impl EndMoments {
         }
     }
 
-    /// The network's input `(x - E x)/sd x [B, C, ..]`, one time per sample.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] or candle's own.
-    pub fn input(&self, process: &dyn ForwardProcess, x: &Tensor, times: &[f64]) -> Result<Tensor> {
-        let [scale, shift] = self.each(process, x, times, |s| [s.input, -s.input * s.centre])?;
-        Ok(x.broadcast_mul(&scale)?.broadcast_add(&shift)?)
-    }
-
-    /// `x_T [B, C, ..]` as the network sees it, of mean 0 and variance 1.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] or candle's own.
-    pub fn terminal(&self, terminal: &Tensor) -> Result<Tensor> {
-        let scale: Vec<f64> = self.sd_terminal.iter().map(|sd| 1.0 / sd).collect();
-        let shift: Vec<f64> = scale
-            .iter()
-            .zip(&self.mean_terminal)
-            .map(|(s, m)| -s * m)
-            .collect();
-        self.check(terminal)?;
-        let scale = column(&scale, 1, terminal)?;
-        Ok(terminal
-            .broadcast_mul(&scale)?
-            .broadcast_add(&column(&shift, 1, terminal)?)?)
-    }
-
-    /// `D [B, C, ..]` of the network's output. Gradients pass through.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] or candle's own.
-    pub fn x0(
-        &self,
-        process: &dyn ForwardProcess,
-        output: &Tensor,
-        x: &Tensor,
-        terminal: &Tensor,
-        times: &[f64],
-    ) -> Result<Tensor> {
-        let [out] = self.each(process, x, times, |s| [s.out])?;
-        Ok((self.linear(process, x, terminal, times)? + output.broadcast_mul(&out)?)?)
-    }
-
-    /// What the network should give, `(x_0 - D|_{F=0})/c_out [B, C, ..]`, of variance 1: the plain mean square against it
-    /// weighs every channel and time by `c_out^-2`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a time where `c_out = 0` (the clean one), [`Error::Shape`] or candle's own.
-    pub fn target(
-        &self,
-        process: &dyn ForwardProcess,
-        x0: &Tensor,
-        x: &Tensor,
-        terminal: &Tensor,
-        times: &[f64],
-    ) -> Result<Tensor> {
-        for (i, m) in marginals(process, times).into_iter().enumerate() {
-            if (0..self.channels()).any(|c| self.scales(m, c).out <= 0.0) {
-                return Err(Error::Invalid {
-                    what: "training time",
-                    faults: vec![format!(
-                        "sample {i} has t = {}, where nothing is left to predict; expected t > 0",
-                        times[i]
-                    )],
-                });
-            }
-        }
-        let [inverse] = self.each(process, x, times, |s| [1.0 / s.out])?;
-        Ok((x0 - self.linear(process, x, terminal, times)?)?.broadcast_mul(&inverse)?)
-    }
-
-    /// What the network is told of the time, f32 `[B]`: `1000·(2/π)·atan(c/(b·s))`, from 0, clean, to 1000 at `T`; `s` is the
-    /// root mean square over channels of what regression leaves. It is the time at which a cosine schedule of 1000 levels
-    /// has the same ratio of noise to signal.
-    ///
-    /// # Errors
-    /// candle's own.
-    pub fn levels(
-        &self,
-        process: &dyn ForwardProcess,
-        times: &[f64],
-        device: &candle_core::Device,
-    ) -> Result<Tensor> {
-        let channels = self.channels();
-        let mean = (0..channels).map(|c| self.residual_variance(c)).sum::<f64>() / channels.max(1) as f64;
-        let levels: Vec<f32> = marginals(process, times)
-            .into_iter()
-            .map(|m| {
-                let ratio = if m.b > 0.0 {
-                    m.c / (m.b * mean.sqrt())
-                } else {
-                    f64::INFINITY
-                };
-                (1000.0 * FRAC_2_PI * ratio.atan()) as f32
-            })
-            .collect();
-        let count = levels.len();
-        Ok(Tensor::from_vec(levels, count, device)?)
-    }
-
-    fn linear(
-        &self,
-        process: &dyn ForwardProcess,
-        x: &Tensor,
-        terminal: &Tensor,
-        times: &[f64],
-    ) -> Result<Tensor> {
-        self.check(terminal)?;
-        let [skip, of_terminal, offset] =
-            self.each(process, x, times, |s| [s.skip, s.terminal, s.offset])?;
-        let terminal = terminal.broadcast_mul(&of_terminal)?;
-        Ok((x.broadcast_mul(&skip)? + terminal)?.broadcast_add(&offset)?)
-    }
-
-    /// Values of every sample and channel as tensors `[B, C, 1, ..]` that broadcast over `x`.
-    fn each<const N: usize>(
-        &self,
-        process: &dyn ForwardProcess,
-        x: &Tensor,
-        times: &[f64],
-        f: impl Fn(JointScales) -> [f64; N],
-    ) -> Result<[Tensor; N]> {
-        self.check(x)?;
-        if x.dim(0)? != times.len() {
-            return Err(Error::Shape {
-                what: "batch",
-                expected: format!("[{}, ..], one sample per time", times.len()),
-                got: x.dims().to_vec(),
-            });
-        }
-        let mut values = vec![Vec::with_capacity(times.len() * self.channels()); N];
-        for m in marginals(process, times) {
-            for channel in 0..self.channels() {
-                for (values, value) in values.iter_mut().zip(f(self.scales(m, channel))) {
-                    values.push(value);
-                }
-            }
-        }
-        let tensors = values
-            .iter()
-            .map(|v| column(v, times.len(), x))
-            .collect::<Result<Vec<Tensor>>>()?;
-        <[Tensor; N]>::try_from(tensors).map_err(|_| Error::Shape {
-            what: "scales",
-            expected: format!("{N}"),
-            got: Vec::new(),
-        })
-    }
-
-    fn check(&self, x: &Tensor) -> Result<()> {
-        if x.rank() >= 2 && x.dim(1)? == self.channels() {
-            return Ok(());
-        }
-        Err(Error::Shape {
-            what: "sample",
-            expected: format!("[B, {}, ..], a channel for every moment", self.channels()),
-            got: x.dims().to_vec(),
-        })
-    }
-
     /// Reports every fault at once.
     ///
     /// # Errors
@@ -383,6 +222,214 @@ impl EndMoments {
     }
 }
 
+/// The moments of every sample of a batch: samples of several kinds (tasks, say) may stand in one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchMoments {
+    each: Vec<EndMoments>,
+}
+
+impl BatchMoments {
+    /// One for each sample, in batch order, or a single one for all.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for none, for moments out of range, and for different numbers of channels.
+    pub fn new(each: Vec<EndMoments>) -> Result<Self> {
+        let mut faults = Vec::new();
+        if each.is_empty() {
+            faults.push("none; expected one for each sample, or one for all".to_owned());
+        }
+        for moments in &each {
+            moments.validate()?;
+            if moments.channels() != each[0].channels() {
+                faults.push(format!(
+                    "{} channels beside {}; expected one number for all samples",
+                    moments.channels(),
+                    each[0].channels()
+                ));
+            }
+        }
+        if faults.is_empty() {
+            Ok(Self { each })
+        } else {
+            Err(Error::Invalid {
+                what: "moments",
+                faults,
+            })
+        }
+    }
+
+    /// Of sample `i`.
+    fn of(&self, i: usize) -> &EndMoments {
+        self.each.get(i).unwrap_or(&self.each[0])
+    }
+
+    fn channels(&self) -> usize {
+        self.each[0].channels()
+    }
+
+    /// The network's input `(x - E x)/sd x [B, C, ..]`, one time per sample.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] or candle's own.
+    pub fn input(&self, process: &dyn ForwardProcess, x: &Tensor, times: &[f64]) -> Result<Tensor> {
+        let [scale, shift] = self.each(process, x, times, |s| [s.input, -s.input * s.centre])?;
+        Ok(x.broadcast_mul(&scale)?.broadcast_add(&shift)?)
+    }
+
+    /// `x_T [B, C, ..]` as the network sees it, of mean 0 and variance 1.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] or candle's own.
+    pub fn terminal(&self, terminal: &Tensor) -> Result<Tensor> {
+        let rows = terminal.dims().first().copied().unwrap_or(0);
+        self.check(terminal, rows)?;
+        let (mut scale, mut shift) = (Vec::new(), Vec::new());
+        for i in 0..rows {
+            let moments = self.of(i);
+            for (sd, mean) in moments.sd_terminal.iter().zip(&moments.mean_terminal) {
+                scale.push(1.0 / sd);
+                shift.push(-mean / sd);
+            }
+        }
+        let (scale, shift) = (column(&scale, rows, terminal)?, column(&shift, rows, terminal)?);
+        Ok(terminal.broadcast_mul(&scale)?.broadcast_add(&shift)?)
+    }
+
+    /// `D [B, C, ..]` of the network's output. Gradients pass through.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] or candle's own.
+    pub fn x0(
+        &self,
+        process: &dyn ForwardProcess,
+        output: &Tensor,
+        x: &Tensor,
+        terminal: &Tensor,
+        times: &[f64],
+    ) -> Result<Tensor> {
+        let [out] = self.each(process, x, times, |s| [s.out])?;
+        Ok((self.linear(process, x, terminal, times)? + output.broadcast_mul(&out)?)?)
+    }
+
+    /// What the network should give, `(x_0 - D|_{F=0})/c_out [B, C, ..]`, of variance 1: the plain mean square against it
+    /// weighs every channel and time by `c_out^-2`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a time where `c_out = 0` (the clean one), [`Error::Shape`] or candle's own.
+    pub fn target(
+        &self,
+        process: &dyn ForwardProcess,
+        x0: &Tensor,
+        x: &Tensor,
+        terminal: &Tensor,
+        times: &[f64],
+    ) -> Result<Tensor> {
+        for (i, m) in marginals(process, times).into_iter().enumerate() {
+            if (0..self.channels()).any(|c| self.of(i).scales(m, c).out <= 0.0) {
+                return Err(Error::Invalid {
+                    what: "training time",
+                    faults: vec![format!(
+                        "sample {i} has t = {}, where nothing is left to predict; expected t > 0",
+                        times[i]
+                    )],
+                });
+            }
+        }
+        let [inverse] = self.each(process, x, times, |s| [1.0 / s.out])?;
+        Ok((x0 - self.linear(process, x, terminal, times)?)?.broadcast_mul(&inverse)?)
+    }
+
+    /// What the network is told of the time, f32 `[B]`: `1000·(2/π)·atan(c/(b·s))`, from 0, clean, to 1000 at `T`; `s` is the
+    /// root mean square over channels of what regression leaves. It is the time at which a cosine schedule of 1000 levels
+    /// has the same ratio of noise to signal.
+    ///
+    /// # Errors
+    /// candle's own.
+    pub fn levels(
+        &self,
+        process: &dyn ForwardProcess,
+        times: &[f64],
+        device: &candle_core::Device,
+    ) -> Result<Tensor> {
+        let level = |(i, m): (usize, Marginal)| {
+            let moments = self.of(i);
+            let channels = moments.channels();
+            let mean = (0..channels).map(|c| moments.residual_variance(c)).sum::<f64>() / channels as f64;
+            let ratio = if m.b > 0.0 {
+                m.c / (m.b * mean.sqrt())
+            } else {
+                f64::INFINITY
+            };
+            (1000.0 * FRAC_2_PI * ratio.atan()) as f32
+        };
+        let levels: Vec<f32> = marginals(process, times)
+            .into_iter()
+            .enumerate()
+            .map(level)
+            .collect();
+        let count = levels.len();
+        Ok(Tensor::from_vec(levels, count, device)?)
+    }
+
+    fn linear(
+        &self,
+        process: &dyn ForwardProcess,
+        x: &Tensor,
+        terminal: &Tensor,
+        times: &[f64],
+    ) -> Result<Tensor> {
+        self.check(terminal, times.len())?;
+        let [skip, of_terminal, offset] = self.each(process, x, times, |s| [s.skip, s.terminal, s.offset])?;
+        let terminal = terminal.broadcast_mul(&of_terminal)?;
+        Ok((x.broadcast_mul(&skip)? + terminal)?.broadcast_add(&offset)?)
+    }
+
+    /// Values of every sample and channel as tensors `[B, C, 1, ..]` that broadcast over `x`.
+    fn each<const N: usize>(
+        &self,
+        process: &dyn ForwardProcess,
+        x: &Tensor,
+        times: &[f64],
+        f: impl Fn(JointScales) -> [f64; N],
+    ) -> Result<[Tensor; N]> {
+        self.check(x, times.len())?;
+        let mut values = vec![Vec::with_capacity(times.len() * self.channels()); N];
+        for (i, m) in marginals(process, times).into_iter().enumerate() {
+            for channel in 0..self.channels() {
+                for (values, value) in values.iter_mut().zip(f(self.of(i).scales(m, channel))) {
+                    values.push(value);
+                }
+            }
+        }
+        let tensors = values
+            .iter()
+            .map(|v| column(v, times.len(), x))
+            .collect::<Result<Vec<Tensor>>>()?;
+        <[Tensor; N]>::try_from(tensors).map_err(|_| Error::Shape {
+            what: "scales",
+            expected: format!("{N}"),
+            got: Vec::new(),
+        })
+    }
+
+    fn check(&self, x: &Tensor, rows: usize) -> Result<()> {
+        let fits = self.each.len() == 1 || self.each.len() == rows;
+        if x.rank() >= 2 && x.dims()[..2] == [rows, self.channels()] && fits {
+            return Ok(());
+        }
+        let samples = if self.each.len() == 1 {
+            rows
+        } else {
+            self.each.len()
+        };
+        Err(Error::Shape {
+            what: "sample",
+            expected: format!("[{samples}, {}, ..], a channel for every moment", self.channels()),
+            got: x.dims().to_vec(),
+        })
+    }
+}
+
 /// `[rows, C, 1, ..]` of the rank, type and device of `like`.
 fn column(values: &[f64], rows: usize, like: &Tensor) -> Result<Tensor> {
     let mut shape = vec![1; like.rank()];
@@ -396,7 +443,7 @@ fn column(values: &[f64], rows: usize, like: &Tensor) -> Result<Tensor> {
 #[derive(Debug, Clone)]
 pub struct JointlyPreconditioned<P, N> {
     process: P,
-    moments: EndMoments,
+    moments: BatchMoments,
     network: N,
 }
 
@@ -405,17 +452,13 @@ where
     P: ForwardProcess,
     N: Fn(&Tensor, &Tensor, &Conditioning) -> Result<Tensor>,
 {
-    /// Wraps `network`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for moments out of range.
-    pub fn new(process: P, moments: EndMoments, network: N) -> Result<Self> {
-        moments.validate()?;
-        Ok(Self {
+    /// Wraps `network`, for batches of the samples that `moments` are of.
+    pub fn new(process: P, moments: BatchMoments, network: N) -> Self {
+        Self {
             process,
             moments,
             network,
-        })
+        }
     }
 }
 

@@ -240,12 +240,7 @@ impl UNet {
     ///
     /// # Errors
     /// A configuration that cannot work; all faults at once.
-    pub fn between(
-        params: &Params,
-        config: &DenoiserConfig,
-        inputs: usize,
-        outputs: usize,
-    ) -> Result<Self> {
+    pub fn between(params: &Params, config: &DenoiserConfig, inputs: usize, outputs: usize) -> Result<Self> {
         config.validate()?;
         let same = Window::same(3);
         let (levels, first) = (config.widths.len(), config.widths[0]);

@@ -39,6 +39,9 @@ pub enum Error {
     /// From the projector.
     #[error(transparent)]
     Radon(#[from] allpet_radon::Error),
+    /// From the metrics.
+    #[error(transparent)]
+    Metrics(#[from] allpet_metrics::Error),
     /// From the layers.
     #[error(transparent)]
     Nn(#[from] allpet_nn::Error),

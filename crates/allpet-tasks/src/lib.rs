@@ -9,8 +9,9 @@ mod model;
 mod network;
 mod objective;
 mod pairs;
-mod scale;
+mod restore;
 mod statistics;
+pub mod study;
 mod training;
 
 pub use attention::{Attention, project};
@@ -22,6 +23,6 @@ pub use model::{Restorer, TaskDescription, describe_tasks};
 pub use network::{Method, TaskNetwork};
 pub use objective::{BridgeObjective, RegressionObjective};
 pub use pairs::{Goal, PairAugmentation, PairBatch, PairSettings, PairSource};
-pub use scale::input_scale;
+pub use restore::{Regions, RestoreRequest, Restored};
 pub use statistics::ScaleRatio;
 pub use training::{TaskRun, train_tasks};

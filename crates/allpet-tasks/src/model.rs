@@ -4,6 +4,7 @@ use crate::attention::Attention;
 use crate::error::{Error, Result};
 use crate::heads::Downstream;
 use crate::network::{Method, TaskNetwork};
+use crate::pairs::kind_of;
 use crate::statistics::{ScaleRatio, knows, ratio_of};
 use allpet_autoencoder::Autoencoder;
 use allpet_core::{ParallelGeometry, Prompt, Task};
@@ -32,8 +33,8 @@ pub struct TaskDescription {
     pub tasks: Vec<Downstream>,
     /// Scales of targets over those of inputs.
     pub ratios: Vec<ScaleRatio>,
-    /// Moments of the bridge's ends; absent for a regression.
-    pub moments: Option<EndMoments>,
+    /// Moments of the bridge's ends, for every output of every task in turn; empty for a regression.
+    pub moments: Vec<EndMoments>,
     /// How attention was found in training; absent where there was none.
     pub attention: Option<Attention>,
 }
@@ -53,7 +54,7 @@ pub struct Restorer {
 /// What the method needs beside the network.
 #[derive(Debug, Clone)]
 pub(crate) enum Walk {
-    Bridge { process: BridgeProcess, moments: EndMoments },
+    Bridge(BridgeProcess),
     Regression,
 }
 
@@ -105,22 +106,28 @@ impl Restorer {
         let autoencoder = Autoencoder::new(&params.sub("autoencoder"), &config.autoencoder)?;
         let network = TaskNetwork::new(&params.sub("denoiser"), config, tasks.method)?;
         params.load(tensors)?;
-        let walk = match (tasks.method, &tasks.moments) {
-            (Method::Regression, _) => Walk::Regression,
-            (Method::Bridge, Some(moments)) => {
-                moments.validate()?;
-                if moments.channels() != config.autoencoder.latent {
+        let walk = match tasks.method {
+            Method::Regression => Walk::Regression,
+            Method::Bridge => {
+                let kinds = kind_of(&tasks.tasks, tasks.tasks.len(), 0);
+                let wrong = tasks
+                    .moments
+                    .iter()
+                    .find(|m| m.channels() != config.autoencoder.latent);
+                if tasks.moments.len() != kinds || wrong.is_some() {
                     return Err(mismatch(
-                        &format!("moments of {} channels", config.autoencoder.latent),
-                        format!("{}", moments.channels()),
+                        &format!(
+                            "moments of {kinds} outputs with {} channels",
+                            config.autoencoder.latent
+                        ),
+                        format!("{} of {:?}", tasks.moments.len(), wrong.map(EndMoments::channels)),
                     ));
                 }
-                Walk::Bridge {
-                    process: config.process.build_bridge()?,
-                    moments: moments.clone(),
+                for moments in &tasks.moments {
+                    moments.validate()?;
                 }
+                Walk::Bridge(config.process.build_bridge()?)
             }
-            (Method::Bridge, None) => return Err(mismatch("moments of the bridge's ends", "none".into())),
         };
         Ok(Self {
             statistics,
@@ -177,8 +184,30 @@ impl Restorer {
         knows(&self.tasks.ratios, task)
     }
 
+    /// The moments for output `output` of a task: of the task itself, or of the same with the nearest dose.
+    pub(crate) fn moments(&self, task: &Downstream, output: usize) -> Option<&EndMoments> {
+        let known = &self.tasks.tasks;
+        let distance = |known: &Downstream| match (known, task) {
+            (Downstream::LowDose(known), Downstream::LowDose(asked)) => {
+                Some((known.dose / asked.dose).ln().abs())
+            }
+            (Downstream::Separation(_), Downstream::Separation(_)) => Some(0.0),
+            _ => (known == task).then_some(0.0),
+        };
+        let (at, _) = known
+            .iter()
+            .enumerate()
+            .filter_map(|(i, known)| Some((i, distance(known)?)))
+            .min_by(|a, b| a.1.total_cmp(&b.1))?;
+        // The outputs of a separation may be asked for in another order than they were learnt in.
+        let tracer = task.head().outputs().get(output).copied()?;
+        let output = known[at].head().outputs().iter().position(|t| *t == tracer)?;
+        self.tasks.moments.get(kind_of(known, at, output))
+    }
+
+    /// The scale of a target over that of its first estimate; 1 under a prompt that the model was not trained on.
     pub(crate) fn ratio(&self, prompt: &Prompt) -> f64 {
-        ratio_of(&self.tasks.ratios, prompt)
+        ratio_of(&self.tasks.ratios, prompt).unwrap_or(1.0)
     }
 }
 

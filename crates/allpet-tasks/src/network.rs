@@ -46,10 +46,11 @@ impl TaskNetwork {
     /// A configuration that cannot work.
     pub fn new(params: &Params, config: &ModelConfig, method: Method) -> Result<Self> {
         let (latent, factor) = (config.autoencoder.latent, config.autoencoder.factor());
-        // Latent, mask, position, then the terminal state: the order of the foundation's own inputs, which come first.
+        let block = factor * factor;
+        // Latent, mask, position, the order of the foundation's own inputs; then the terminal state and the input's blocks.
         let (inputs, outputs) = match method {
-            Method::Bridge => (2 * latent + 1 + POSITION, latent),
-            Method::Regression => (factor * factor + POSITION, factor * factor),
+            Method::Bridge => (2 * latent + 1 + POSITION + block, latent),
+            Method::Regression => (2 * block + POSITION, block),
         };
         Ok(Self {
             prompts: PromptTable::new(&params.sub("prompts"), config.denoiser.embedding)?,
@@ -59,11 +60,24 @@ impl TaskNetwork {
         })
     }
 
-    /// What a bridge's network is told: prompts; mask and attention `[B, 1, V, R]` brought to latent resolution (two channels).
-    pub fn condition(&self, prompts: &[Prompt], mask: &Tensor, attention: &Tensor) -> Result<Conditioning> {
-        let both = concat_channels(&mask.avg_pool2d(self.factor)?, &attention.avg_pool2d(self.factor)?)?;
+    /// What a bridge's network is told: prompts; mask and attention brought to latent resolution, and the coded input as
+    /// blocks (2 + f² channels); all three are `[B, 1, V, R]`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn condition(
+        &self,
+        prompts: &[Prompt],
+        mask: &Tensor,
+        attention: &Tensor,
+        input: &Tensor,
+    ) -> Result<Conditioning> {
+        let both = concat_channels(
+            &mask.avg_pool2d(self.factor)?,
+            &attention.avg_pool2d(self.factor)?,
+        )?;
         Ok(Conditioning {
-            spatial: Some(both),
+            spatial: Some(concat_channels(&both, &space_to_depth(input, self.factor)?)?),
             ..self.prompts.encode(prompts)?
         })
     }
@@ -78,27 +92,36 @@ impl TaskNetwork {
             what: "conditioning".into(),
             faults: vec![format!("it holds no {what}")],
         };
-        let terminal = conditioning.terminal.as_ref().ok_or_else(|| absent("terminal state"))?;
-        let spatial = conditioning.spatial.as_ref().ok_or_else(|| absent("mask and attention"))?;
+        let terminal = conditioning
+            .terminal
+            .as_ref()
+            .ok_or_else(|| absent("terminal state"))?;
+        let spatial = conditioning
+            .spatial
+            .as_ref()
+            .ok_or_else(|| absent("mask and attention"))?;
         let mask = spatial.narrow(1, 0, 1)?.contiguous()?;
         let attention = spatial.narrow(1, 1, 1)?.contiguous()?;
         let inputs = concat_channels(&concat_channels(x, &mask)?, &position(x)?)?;
-        let inputs = concat_channels(&inputs, terminal)?;
+        let blocks = spatial.narrow(1, 2, self.factor * self.factor)?.contiguous()?;
+        let inputs = concat_channels(&concat_channels(&inputs, terminal)?, &blocks)?;
         let embedding = self.unet.embedding(level, conditioning)?;
         Ok(self.unet.body(&inputs, &embedding, Some(&attention))?)
     }
 
-    /// The regression: coded sinograms `[B, 1, V, R]` → restored coded sinograms, the input plus what the network says.
+    /// The regression: coded first estimates and inputs `[B, 1, V, R]` → restored coded sinograms, the first estimate plus
+    /// what the network says.
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn regress(&self, coded: &Tensor, prompts: &[Prompt]) -> Result<Tensor> {
-        let blocks = space_to_depth(coded, self.factor)?;
+    pub fn regress(&self, first: &Tensor, input: &Tensor, prompts: &[Prompt]) -> Result<Tensor> {
+        let blocks = space_to_depth(first, self.factor)?;
         let inputs = concat_channels(&blocks, &position(&blocks)?)?;
-        let level = Tensor::zeros(coded.dim(0)?, candle_core::DType::F32, coded.device())?;
+        let inputs = concat_channels(&inputs, &space_to_depth(input, self.factor)?)?;
+        let level = Tensor::zeros(first.dim(0)?, candle_core::DType::F32, first.device())?;
         let embedding = self.unet.embedding(&level, &self.prompts.encode(prompts)?)?;
         let residual = depth_to_space(&self.unet.body(&inputs, &embedding, None)?, self.factor)?;
-        Ok(allpet_nn::add(coded, &residual)?)
+        Ok(allpet_nn::add(first, &residual)?)
     }
 
     /// Which of the two it is.
@@ -108,7 +131,7 @@ impl TaskNetwork {
 }
 
 /// The parameters of a bridge, started from a foundation's denoiser (`tensors`, names `denoiser.*`): all that fit are taken over;
-/// the channels of the terminal state enter with zero weights; and the last layer changes sign, since the foundation
+/// the channels of the terminal state and of the input enter with zero weights; and the last layer changes sign, since the foundation
 /// predicts `v`, and where nothing is known of the terminal state the bridge's target is `-v`.
 ///
 /// # Errors
@@ -126,7 +149,10 @@ pub(crate) fn start_from_foundation(params: &Params, tensors: &BTreeMap<String, 
             let mut shape = own.dims().to_vec();
             let missing = shape[1].checked_sub(found.dim(1)?).unwrap_or(0);
             shape[1] = missing;
-            Tensor::cat(&[&found, &Tensor::zeros(shape, found.dtype(), found.device())?], 1)?
+            Tensor::cat(
+                &[&found, &Tensor::zeros(shape, found.dtype(), found.device())?],
+                1,
+            )?
         } else if name.contains(".unet.leave.") {
             found.neg()?
         } else {

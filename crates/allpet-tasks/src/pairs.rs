@@ -3,7 +3,6 @@
 use crate::attention::Attention;
 use crate::error::{Error, Result};
 use crate::heads::Downstream;
-use crate::scale::input_scale;
 use crate::statistics::{ScaleRatio, measure_ratios, ratio_of};
 use allpet_autoencoder::Augmentation;
 use allpet_autoencoder::sample::{Epochs, draw_turn, split, turn};
@@ -49,7 +48,9 @@ impl Default for PairAugmentation {
 /// One batch of pairs; sinograms are coded.
 #[derive(Debug, Clone)]
 pub struct PairBatch {
-    /// `C_all` of the inputs, `[B, 3, V, R]`.
+    /// `C_all` of the first estimates, `[B, 3, V, R]`.
+    pub first: Tensor,
+    /// The inputs themselves, `[B, 1, V, R]`.
     pub input: Tensor,
     /// `C_all` of the targets, `[B, 3, V, R]`, under the same masks.
     pub target: Tensor,
@@ -59,16 +60,20 @@ pub struct PairBatch {
     pub attention: Tensor,
     /// What is asked for.
     pub prompts: Vec<Prompt>,
+    /// Of which kind each is: task and output, as [`PairSource::kinds`] counts them.
+    pub kinds: Vec<usize>,
 }
 
 struct Pair {
     input: usize,
     target: Vec<f32>,
     prompt: Prompt,
+    kind: usize,
 }
 
 struct Input {
     sinogram: Vec<f32>,
+    first: Vec<f32>,
     attention: Vec<f32>,
     scale: f32,
 }
@@ -185,11 +190,19 @@ impl PairSource {
         }
         let shape = |name: &str, got: &[usize]| Error::Mismatch {
             what: format!("array `{name}`"),
-            expected: format!("{} target(s) of {} views x {} bins a sample", task.outputs(), geometry.views, geometry.bins),
+            expected: format!(
+                "{} target(s) of {} views x {} bins a sample",
+                task.outputs(),
+                geometry.views,
+                geometry.bins
+            ),
             got: format!("shape {got:?}"),
         };
         let found = set.array("input")?;
-        let inputs: ArrayView3<'_, f32> = found.view().into_dimensionality::<Ix3>().map_err(|_| shape("input", found.shape()))?;
+        let inputs: ArrayView3<'_, f32> = found
+            .view()
+            .into_dimensionality::<Ix3>()
+            .map_err(|_| shape("input", found.shape()))?;
         if inputs.shape()[1..] != geometry.shape() {
             return Err(shape("input", found.shape()));
         }
@@ -202,22 +215,36 @@ impl PairSource {
             3 => found.view().insert_axis(Axis(1)),
             _ => found.view(),
         };
-        let targets = targets.into_dimensionality::<Ix4>().map_err(|_| shape(name, found.shape()))?;
+        let targets = targets
+            .into_dimensionality::<Ix4>()
+            .map_err(|_| shape(name, found.shape()))?;
         if targets.shape()[1..] != [task.outputs(), geometry.views, geometry.bins] {
             return Err(shape(name, found.shape()));
         }
         let gain = task.head().gain() as f32;
+        let estimates = task
+            .head()
+            .first_estimate(inputs.mapv(|v| v.max(0.0)).view(), &geometry)?;
+        let before = match self.tasks.iter().position(|known| *known == task) {
+            Some(at) => at,
+            None => {
+                self.tasks.push(task);
+                self.tasks.len() - 1
+            }
+        };
+        let first_kind = kind_of(&self.tasks, before, 0);
         for (i, (input, targets)) in inputs.outer_iter().zip(targets.outer_iter()).enumerate() {
             let said = set.prompts.get(i).copied().unwrap_or_default();
             let sinogram: Vec<f32> = input.iter().map(|v| v.max(0.0) * gain).collect();
-            let scale = input_scale(&sinogram, &geometry, self.model.intensity).map_err(|e| Error::Mismatch {
+            let first: Vec<f32> = estimates.index_axis(Axis(0), i).iter().copied().collect();
+            let scale = self.model.intensity.scale(&first).map_err(|e| Error::Mismatch {
                 what: format!("sample {i} of {}", inputs.len_of(Axis(0))),
                 expected: "a sinogram with counts".into(),
                 got: e.to_string(),
             })?;
             let attention = match settings.attention {
                 Some(attention) => {
-                    let view = ArrayView2::from_shape(geometry.shape(), &sinogram)
+                    let view = ArrayView2::from_shape(geometry.shape(), &first)
                         .map_err(|_| shape("input", found.shape()))?;
                     attention.find(view, &geometry)?.into_raw_vec_and_offset().0
                 }
@@ -225,19 +252,19 @@ impl PairSource {
             };
             self.inputs.push(Input {
                 sinogram,
+                first,
                 attention,
                 scale,
             });
-            for (target, prompt) in targets.outer_iter().zip(task.prompts(said.tracer, said.region)) {
+            let prompts = task.prompts(said.tracer, said.region);
+            for (output, (target, prompt)) in targets.outer_iter().zip(prompts).enumerate() {
                 self.pairs.push(Pair {
                     input: self.inputs.len() - 1,
                     target: target.iter().map(|v| v.max(0.0)).collect(),
                     prompt,
+                    kind: first_kind + output,
                 });
             }
-        }
-        if !self.tasks.contains(&task) {
-            self.tasks.push(task);
         }
         Ok(())
     }
@@ -262,16 +289,22 @@ impl PairSource {
         &self.tasks
     }
 
+    /// Number of kinds of pairs: the outputs of all tasks.
+    pub fn kinds(&self) -> usize {
+        kind_of(&self.tasks, self.tasks.len(), 0)
+    }
+
     /// Batch `step`: pairs in shuffled epochs, each with its own mask, rotation and attention.
     pub fn draw(&self, step: u64) -> Result<PairBatch> {
         let geometry = self.model.geometry;
         let [views, bins] = geometry.shape();
         let (size, batch) = (views * bins, self.batch);
-        let mut inputs = vec![0f32; batch * 3 * size];
+        let mut firsts = vec![0f32; batch * 3 * size];
+        let mut inputs = vec![0f32; batch * size];
         let mut targets = vec![0f32; batch * 3 * size];
         let mut masks = vec![0f32; batch * size];
         let mut attention = vec![0f32; batch * size];
-        let mut prompts = Vec::with_capacity(batch);
+        let (mut prompts, mut kinds) = (Vec::with_capacity(batch), Vec::with_capacity(batch));
         let mut epochs = Epochs::new(self.len(), self.seed);
         let mut turned = vec![0f32; size];
         for slot in 0..batch {
@@ -285,25 +318,44 @@ impl PairSource {
             }
             let shift = draw_turn(&geometry, self.masks.rotate_deg, &mut random);
             let intensity = self.model.intensity;
+            turn(&input.first, &geometry, shift, &mut turned);
+            let first = &mut firsts[slot * 3 * size..][..3 * size];
+            split(&turned, mask, input.scale, intensity, first);
             turn(&input.sinogram, &geometry, shift, &mut turned);
-            split(&turned, mask, input.scale, intensity, &mut inputs[slot * 3 * size..][..3 * size]);
-            turn(&pair.target, &geometry, shift, &mut turned);
-            let scale = input.scale * ratio_of(&self.ratios, &pair.prompt) as f32;
-            split(&turned, mask, scale, intensity, &mut targets[slot * 3 * size..][..3 * size]);
-            if random.random::<f64>() >= self.augmentation.attention_dropout {
-                turn(&input.attention, &geometry, shift, &mut attention[slot * size..][..size]);
+            for (to, from) in inputs[slot * size..][..size].iter_mut().zip(&turned) {
+                *to = intensity.encode(*from, input.scale);
             }
+            turn(&pair.target, &geometry, shift, &mut turned);
+            let scale = input.scale * ratio_of(&self.ratios, &pair.prompt).unwrap_or(1.0) as f32;
+            split(
+                &turned,
+                mask,
+                scale,
+                intensity,
+                &mut targets[slot * 3 * size..][..3 * size],
+            );
+            if random.random::<f64>() >= self.augmentation.attention_dropout {
+                turn(
+                    &input.attention,
+                    &geometry,
+                    shift,
+                    &mut attention[slot * size..][..size],
+                );
+            }
+            kinds.push(pair.kind);
             prompts.push(loosen(pair.prompt, self.augmentation.prompt_dropout, &mut random));
         }
         let tensor = |values: Vec<f32>, channels: usize| {
             Tensor::from_vec(values, (batch, channels, views, bins), &self.device)
         };
         Ok(PairBatch {
-            input: tensor(inputs, 3)?,
+            first: tensor(firsts, 3)?,
+            input: tensor(inputs, 1)?,
             target: tensor(targets, 3)?,
             mask: tensor(masks, 1)?,
             attention: tensor(attention, 1)?,
             prompts,
+            kinds,
         })
     }
 }
@@ -314,6 +366,11 @@ impl Source for PairSource {
     fn batch(&self, step: u64) -> std::result::Result<PairBatch, BoxError> {
         Ok(self.draw(step)?)
     }
+}
+
+/// The place of an output of task `task` among the outputs of all.
+pub(crate) fn kind_of(tasks: &[Downstream], task: usize, output: usize) -> usize {
+    tasks.iter().take(task).map(Downstream::outputs).sum::<usize>() + output
 }
 
 /// A prompt with choices left open now and then; never the tracer that says which output is meant.

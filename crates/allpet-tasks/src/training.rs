@@ -7,7 +7,7 @@ use crate::network::{Method, TaskNetwork, start_from_foundation};
 use crate::objective::{BridgeObjective, RegressionObjective, measure_moments};
 use crate::pairs::{Goal, PairAugmentation, PairSettings, PairSource};
 use allpet_core::Dataset;
-use allpet_diffusion::BridgeConfig;
+use allpet_diffusion::{BridgeConfig, BridgeSchedule};
 use allpet_foundation::{Description, Ended, Foundation, MODEL_FILE, Place, fingerprint, training_words};
 use allpet_nn::Params;
 use allpet_train::{Identity, Observer, Outcome, TrainConfig, Trainer};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Pairs over which the moments of a bridge's ends are measured.
-const MEASURED: usize = 512;
+const MEASURED: usize = 1024;
 
 /// What a training configuration file of the tasks says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,7 +53,8 @@ impl Default for TaskRun {
             masks: true,
             attention: true,
             augmentation: PairAugmentation::default(),
-            bridge: BridgeConfig::default(),
+            // What a first estimate leaves open is small; so is this bridge's noise.
+            bridge: BridgeConfig::new(BridgeSchedule::i2sb()),
             terminal_fraction: 0.25,
             train: TrainConfig::default(),
         }
@@ -133,7 +134,7 @@ pub fn train_tasks(
             let batches = (MEASURED.div_ceil(train.batch.max(1))) as u64;
             let autoencoder = foundation.autoencoder().clone();
             let drawn = (0..batches).map(|step| source.draw(step));
-            let moments = measure_moments(drawn, &autoencoder, &statistics)?;
+            let moments = measure_moments(source.kinds(), drawn, &autoencoder, &statistics)?;
             if !config.from_scratch {
                 start_from_foundation(&params, &foundation.tensors("denoiser."))?;
             }
@@ -146,11 +147,11 @@ pub fn train_tasks(
                 terminal_fraction: config.terminal_fraction,
                 seed: train.seed,
             };
-            (trainer.run(&objective, &source, observers)?, Some(moments))
+            (trainer.run(&objective, &source, observers)?, moments)
         }
         Method::Regression => {
             let objective = RegressionObjective { network };
-            (trainer.run(&objective, &source, observers)?, None)
+            (trainer.run(&objective, &source, observers)?, Vec::new())
         }
     };
     let (ended, ema) = match outcome {

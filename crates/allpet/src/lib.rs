@@ -61,7 +61,7 @@ pub use candle_core as candle;
 
 mod pretrained;
 
-pub use pretrained::{Error, pretrained, pretrained_bytes};
+pub use pretrained::{Error, pretrained, pretrained_bytes, pretrained_tasks, pretrained_tasks_bytes};
 
 /// What most programs need.
 pub mod prelude {

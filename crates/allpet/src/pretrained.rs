@@ -1,6 +1,7 @@
-//! The model that ships with the crate.
+//! The models that ship with the crate.
 
 use allpet_foundation::Foundation;
+use allpet_tasks::Restorer;
 use candle_core::Device;
 
 /// The preset `small`: 128 views × 128 bins of 4 mm.
@@ -9,7 +10,13 @@ static SMALL: Option<&[u8]> = Some(include_bytes!("../weights/small.safetensors"
 #[cfg(not(feature = "pretrained"))]
 static SMALL: Option<&[u8]> = None;
 
-/// What can be wrong with the shipped model.
+/// The five tasks, of the same geometry.
+#[cfg(feature = "pretrained")]
+static TASKS: Option<&[u8]> = Some(include_bytes!("../weights/tasks.safetensors"));
+#[cfg(not(feature = "pretrained"))]
+static TASKS: Option<&[u8]> = None;
+
+/// What can be wrong with a shipped model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,6 +26,9 @@ pub enum Error {
     /// The model does not load.
     #[error(transparent)]
     Foundation(#[from] allpet_foundation::Error),
+    /// The model of the tasks does not load.
+    #[error(transparent)]
+    Tasks(#[from] allpet_tasks::Error),
 }
 
 /// The shipped model: sinograms of simulated brains and trunks, 128 views × 128 bins of 4 mm.
@@ -33,4 +43,23 @@ pub fn pretrained(device: &Device) -> Result<Foundation, Error> {
 /// The shipped model's file, if the feature `pretrained` is on.
 pub fn pretrained_bytes() -> Option<&'static [u8]> {
     SMALL
+}
+
+/// The shipped model of the five tasks: low dose, attenuation correction, delayed frame (60 to 120 min), conversion of 18F-FDG
+/// to 68Ga-PSMA, separation of the two; 128 views × 128 bins of 4 mm.
+///
+/// # Errors
+/// [`Error::NoWeights`] without the feature `pretrained`; the model does not fit on the device.
+pub fn pretrained_tasks(device: &Device) -> Result<Restorer, Error> {
+    let bytes = pretrained_tasks_bytes().ok_or(Error::NoWeights)?;
+    Ok(Restorer::from_bytes(
+        "the shipped model of the tasks",
+        bytes,
+        device,
+    )?)
+}
+
+/// Its file, if the feature `pretrained` is on.
+pub fn pretrained_tasks_bytes() -> Option<&'static [u8]> {
+    TASKS
 }

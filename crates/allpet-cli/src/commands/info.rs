@@ -10,6 +10,7 @@ use allpet::io::{
     Format, InterfileHeader, ListMode, NpyHeader, TensorsHeader, detect, read_dataset, read_metadata,
     read_npy_header, read_npz_headers,
 };
+use allpet::tasks::{Downstream, TaskDescription, describe_tasks};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -118,7 +119,8 @@ impl Facts {
             let model = describe(&path.display().to_string(), &header.metadata)?;
             let bytes = std::fs::read(path)
                 .map_err(|e| Fault::Given(format!("cannot read {}: {e}", path.display())))?;
-            self.model(&model);
+            let tasks = describe_tasks(&path.display().to_string(), &header.metadata)?;
+            self.model(&model, tasks.as_ref());
             let values: usize = header
                 .tensors
                 .iter()
@@ -143,15 +145,29 @@ impl Facts {
         Ok(())
     }
 
-    fn model(&mut self, model: &Description) {
+    fn model(&mut self, model: &Description, tasks: Option<&TaskDescription>) {
         self.add("kind", json!(model.kind));
         self.add("preset", json!(preset_of(&model.model)));
         self.add("geometry", geometry(&model.model.geometry));
-        if let Some(statistics) = &model.statistics {
-            let mut tasks: Vec<&str> = statistics.scales.iter().map(|s| s.prompt.task.id()).collect();
-            tasks.sort_unstable();
-            tasks.dedup();
-            self.add("tasks", json!(tasks));
+        if let Some(restores) = tasks {
+            let ids = restores.tasks.iter().map(|t| t.task().id());
+            self.add("method", json!(restores.method));
+            self.add("attention", json!(restores.attention.is_some()));
+            self.list_tasks(ids.collect());
+            self.add(
+                "settings",
+                json!(
+                    restores
+                        .tasks
+                        .iter()
+                        .map(Downstream::to_string)
+                        .collect::<Vec<_>>()
+                ),
+            );
+            self.prompts(restores.ratios.iter().map(|r| (r.prompt, r.count)));
+        } else if let Some(statistics) = &model.statistics {
+            let tasks = statistics.scales.iter().map(|s| s.prompt.task.id());
+            self.list_tasks(tasks.collect());
             let counts = statistics.scales.iter().map(|s| (s.prompt, s.count));
             self.prompts(counts);
         }
@@ -175,6 +191,12 @@ impl Facts {
                 .iter()
                 .map(|(name, a)| (name.clone(), "F32".to_owned(), a.shape().to_vec())),
         );
+    }
+
+    fn list_tasks(&mut self, mut tasks: Vec<&str>) {
+        tasks.sort_unstable();
+        tasks.dedup();
+        self.add("tasks", json!(tasks));
     }
 
     fn prompts(&mut self, counts: impl Iterator<Item = (Prompt, usize)>) {

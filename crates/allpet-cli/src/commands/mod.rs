@@ -10,8 +10,10 @@ mod mask;
 mod plot;
 mod project;
 mod reconstruct;
+mod reproduce;
 mod simulate;
 mod synthesize;
+mod task;
 mod train;
 
 use crate::fault::Result;
@@ -42,7 +44,9 @@ enum Command {
     Simulate(simulate::Args),
     Train(train::Args),
     Synthesize(synthesize::Args),
+    Task(Box<task::Args>),
     Evaluate(evaluate::Args),
+    Reproduce(reproduce::Args),
     Convert(convert::Args),
     Info(info::Args),
     Plot(plot::Args),
@@ -59,7 +63,9 @@ impl Cli {
             Command::Simulate(args) => args.run(),
             Command::Train(args) => args.run(),
             Command::Synthesize(args) => args.run(),
+            Command::Task(args) => args.run(),
             Command::Evaluate(args) => args.run(),
+            Command::Reproduce(args) => args.run(),
             Command::Convert(args) => args.run(),
             Command::Info(args) => args.run(),
             Command::Plot(args) => args.run(),

@@ -141,11 +141,7 @@ impl Args {
                     train.steps
                 )
             }
-            _ => format!(
-                "{}: all {} steps were done already",
-                model.display(),
-                train.steps
-            ),
+            _ => format!("{}: all {} steps were done already", model.display(), train.steps),
         };
         Ok(Report::new(json, text))
     }

@@ -8,3 +8,4 @@ mod faults;
 mod formats;
 mod model;
 mod runner;
+mod task;

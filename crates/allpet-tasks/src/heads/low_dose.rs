@@ -1,8 +1,9 @@
 //! Low dose: a sinogram of few counts to the one of the whole dose.
 
-use super::{CountRule, Head, Metadata};
+use super::{CountRule, Head, Metadata, denoised};
 use crate::error::Result;
-use allpet_core::Task;
+use allpet_core::{ParallelGeometry, Task};
+use ndarray::{Array3, ArrayView3};
 use serde::{Deserialize, Serialize};
 
 /// The input's total is `dose` times the whole one's; the output's total is the input's over `dose`.
@@ -36,6 +37,14 @@ impl Head for LowDose {
 
     fn gain(&self) -> f64 {
         1.0 / self.dose
+    }
+
+    fn first_estimate(
+        &self,
+        inputs: ArrayView3<'_, f32>,
+        geometry: &ParallelGeometry,
+    ) -> Result<Array3<f32>> {
+        denoised(inputs, geometry, self.dose)
     }
 
     fn counts(&self) -> CountRule {

@@ -12,9 +12,12 @@ pub use delayed::Delayed;
 pub use low_dose::LowDose;
 pub use separation::Separation;
 
+use crate::classical::OsemFiltered;
 use crate::error::{Error, Result};
-use allpet_core::{Dataset, Modality, Prompt, Region, Task, Tracer};
+use allpet_core::{Dataset, Modality, ParallelGeometry, Prompt, Region, Task, Tracer};
+use ndarray::{Array3, ArrayView3};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// What a restored sinogram's counts are held to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,6 +44,20 @@ pub trait Head: Send + Sync {
     /// What an input is multiplied by to stand in the unit of the outputs.
     fn gain(&self) -> f64 {
         1.0
+    }
+
+    /// A first estimate of the outputs by classical means, sinograms `[n, view, radial]` in the outputs' unit: what the walk
+    /// starts from. By default what expectation maximisation with a post-filter makes of the input: the noise goes, and what
+    /// is left is the sinogram of an image.
+    ///
+    /// # Errors
+    /// Sinograms of another geometry, with negative values, or that show nothing, the sample named.
+    fn first_estimate(
+        &self,
+        inputs: ArrayView3<'_, f32>,
+        geometry: &ParallelGeometry,
+    ) -> Result<Array3<f32>> {
+        denoised(inputs, geometry, 1.0)
     }
 
     /// What happens to the counts.
@@ -158,6 +175,20 @@ impl Downstream {
     }
 }
 
+impl fmt::Display for Downstream {
+    /// The task's word with the settings that a model is bound to, such as `delayed (60 to 120 min)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.task().id())?;
+        match self {
+            Self::LowDose(head) => write!(f, " ({})", head.dose),
+            Self::Attenuation(_) => Ok(()),
+            Self::Delayed(head) => write!(f, " ({} to {} min)", head.minutes[0], head.minutes[1]),
+            Self::Conversion(head) => write!(f, " ({} to {})", head.from.id(), head.to.id()),
+            Self::Separation(head) => write!(f, " ({} and {})", head.tracers[0].id(), head.tracers[1].id()),
+        }
+    }
+}
+
 fn not_a_pair(got: &str) -> Error {
     Error::Mismatch {
         what: "task".into(),
@@ -202,6 +233,15 @@ impl<'a> Metadata<'a> {
                 got: format!("`{word}`"),
             })
     }
+}
+
+/// Expectation maximisation with the post-filter of a dose, projected again and brought to the whole dose.
+fn denoised(inputs: ArrayView3<'_, f32>, geometry: &ParallelGeometry, dose: f64) -> Result<Array3<f32>> {
+    let setting = OsemFiltered {
+        size: geometry.bins,
+        ..OsemFiltered::for_dose(dose)?
+    };
+    setting.restore(inputs, geometry, dose)
 }
 
 /// The fault of a pair of tracers that is none.
