@@ -16,8 +16,9 @@ const LESION: (usize, f32) = (12, 1.5);
 /// Columns of `lesions` before the values and hosts of the targets.
 const SHAPE_COLUMNS: usize = 5;
 
-/// Picture pixels per bin, and tiles in a row of the picture.
+/// Picture pixels per bin, pixels between tiles, and tiles in a row.
 const UPSCALE: usize = 2;
+const GAP: usize = 16;
 const COLUMNS: usize = 5;
 /// Where the error stands in a row, and the share of the window at which its colours, and those of the deviation, end.
 const ERROR: (usize, f32) = (3, 0.25);
@@ -142,6 +143,7 @@ pub(crate) fn picture(cases: &Cases, restored: &Restored, path: &Path) -> Result
     }
     let layout = Grid {
         upscale: UPSCALE,
+        gap: GAP,
         ..Grid::new(COLUMNS)
     };
     let mut canvas = layout.render(&tiles)?;
