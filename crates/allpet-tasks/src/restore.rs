@@ -15,7 +15,7 @@ use allpet_foundation::resample;
 use allpet_mask::attention::Roi;
 use allpet_nn::without_gradients;
 use candle_core::{DType, Tensor};
-use ndarray::{Array4, Array5, ArrayView2, ArrayView3, Axis, s};
+use ndarray::{Array3, Array4, Array5, ArrayView2, ArrayView3, Axis, s};
 use std::ops::ControlFlow;
 
 /// Samples of one output that a seed has room for.
@@ -58,6 +58,9 @@ pub struct RestoreRequest {
     pub regions: Regions,
     /// Hand out the samples themselves too.
     pub keep_samples: bool,
+    /// First estimates `[n, view, radial]` in the outputs' unit, where the caller has them already (or has better ones, from
+    /// a measured attenuation say); otherwise [`crate::Head::first_estimate`] makes them.
+    pub first_estimates: Option<Array3<f32>>,
 }
 
 impl RestoreRequest {
@@ -75,6 +78,7 @@ impl RestoreRequest {
             batch: 16,
             regions: Regions::Found,
             keep_samples: false,
+            first_estimates: None,
         }
     }
 }
@@ -155,7 +159,10 @@ impl Restorer {
         let batches = |inputs: usize| (inputs * each).div_ceil(request.batch);
         let total = (n / chunk) * batches(chunk) + batches(n % chunk);
         let mut done = 0;
-        let estimates = request.task.head().first_estimate(sinograms, self.geometry())?;
+        let estimates = match &request.first_estimates {
+            Some(given) => given.clone(),
+            None => request.task.head().first_estimate(sinograms, self.geometry())?,
+        };
         for first in (0..n).step_by(chunk) {
             let part = sinograms.slice(s![first..(first + chunk).min(n), .., ..]);
             let inputs = part.len_of(Axis(0));
@@ -225,11 +232,19 @@ impl Restorer {
         }
         let own = *self.geometry();
         let [views, bins] = own.shape();
-        let mut inside = ndarray::Array3::zeros((sinograms.len_of(Axis(0)), views, bins));
+        let mut inside = Array3::zeros((sinograms.len_of(Axis(0)), views, bins));
         for (from, mut to) in sinograms.outer_iter().zip(inside.outer_iter_mut()) {
             to.assign(&resample(from, geometry, &own)?);
         }
-        let restored = self.restore(inside.view(), request, progress)?;
+        let mut request = request.clone();
+        if let Some(given) = &mut request.first_estimates {
+            let mut moved = Array3::zeros(inside.dim());
+            for (from, mut to) in given.outer_iter().zip(moved.outer_iter_mut()) {
+                to.assign(&resample(from, geometry, &own)?);
+            }
+            *given = moved;
+        }
+        let restored = self.restore(inside.view(), &request, progress)?;
         let back = |stack: &Array4<f32>| -> Result<Array4<f32>> {
             let (n, outputs) = (stack.len_of(Axis(0)), stack.len_of(Axis(1)));
             let mut out = Array4::zeros((n, outputs, geometry.views, geometry.bins));
@@ -263,10 +278,10 @@ impl Restorer {
     ///
     /// # Errors
     /// Sinograms of another shape or without counts.
-    pub fn round_trip(&self, sinograms: ArrayView3<'_, f32>) -> Result<ndarray::Array3<f32>> {
+    pub fn round_trip(&self, sinograms: ArrayView3<'_, f32>) -> Result<Array3<f32>> {
         let [views, bins] = self.geometry().shape();
         let (intensity, size) = (self.config().intensity, views * bins);
-        let mut out = ndarray::Array3::zeros(sinograms.dim());
+        let mut out = Array3::zeros(sinograms.dim());
         for (i, sinogram) in sinograms.outer_iter().enumerate() {
             self.check_shape(sinogram.shape())?;
             let values: Vec<f32> = sinogram.iter().copied().collect();
@@ -352,6 +367,16 @@ impl Restorer {
                 what: "request".into(),
                 faults,
             });
+        }
+        if let Some(given) = &request.first_estimates {
+            if given.dim() != sinograms.dim() {
+                return Err(Error::Mismatch {
+                    what: "first estimates".into(),
+                    expected: format!("{:?}, the shape of the sinograms", sinograms.shape()),
+                    got: format!("{:?}", given.shape()),
+                });
+            }
+            check_finite("first estimates", given.view())?;
         }
         check_finite("sinograms", sinograms)?;
         if let Some((at, value)) = sinograms.indexed_iter().find(|(_, v)| **v < 0.0) {

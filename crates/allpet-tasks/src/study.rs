@@ -11,7 +11,7 @@ use allpet_core::{Dataset, ImageGrid, ParallelGeometry, Region, Tracer};
 use allpet_metrics::image::{SsimConvention, nmse, psnr, rmse, ssim};
 use allpet_metrics::{Accumulator, Bootstrap, Interval};
 use allpet_radon::{Fbp, Filter};
-use ndarray::{Array2, Array4, ArrayView2, ArrayView4, Axis, Ix3, Ix4};
+use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView4, Axis, Ix3, Ix4};
 use serde::Serialize;
 
 /// Pixels of a lesion below which its contrast is noise of the grid.
@@ -29,14 +29,16 @@ pub struct Cases {
     /// The task.
     pub task: Downstream,
     /// Inputs `[n, view, radial]`, never negative.
-    pub inputs: ndarray::Array3<f32>,
+    pub inputs: Array3<f32>,
+    /// First estimates `[n, view, radial]` ([`crate::Head::first_estimate`]), made once for all ways that start from them.
+    pub first_estimates: Array3<f32>,
     /// Truth `[n, outputs, view, radial]`: the array `clean`.
     pub truth: Array4<f32>,
     /// Tracer and region of the inputs.
     pub shown: Vec<(Option<Tracer>, Option<Region>)>,
     /// The geometry of both.
     pub geometry: ParallelGeometry,
-    lesions: Option<ndarray::Array3<f32>>,
+    lesions: Option<Array3<f32>>,
     fbp: Fbp,
     reference: Array4<f32>,
 }
@@ -120,9 +122,11 @@ impl Cases {
             .iter()
             .map(|p| (p.tracer, p.region))
             .collect::<Vec<_>>();
+        let inputs = inputs.mapv(|v| v.max(0.0));
         Ok(Self {
+            first_estimates: task.head().first_estimate(inputs.view(), &geometry)?,
             task,
-            inputs: inputs.mapv(|v| v.max(0.0)),
+            inputs,
             truth,
             shown: if shown.is_empty() {
                 vec![(None, None)]
@@ -149,8 +153,17 @@ impl Cases {
     /// The inputs as they would be taken for outputs: brought to their unit, once for every output.
     pub fn unrestored(&self) -> Array4<f32> {
         let gain = self.task.head().gain() as f32;
+        self.for_outputs(&self.inputs, gain)
+    }
+
+    /// The first estimates as they would be taken for outputs, once for every output.
+    pub fn estimated(&self) -> Array4<f32> {
+        self.for_outputs(&self.first_estimates, 1.0)
+    }
+
+    fn for_outputs(&self, stack: &Array3<f32>, gain: f32) -> Array4<f32> {
         let mut out = Array4::zeros(self.truth.dim());
-        for (mut outputs, input) in out.outer_iter_mut().zip(self.inputs.outer_iter()) {
+        for (mut outputs, input) in out.outer_iter_mut().zip(stack.outer_iter()) {
             for mut output in outputs.outer_iter_mut() {
                 output.assign(&input.mapv(|v| v * gain));
             }

@@ -11,7 +11,7 @@ use allpet::core::{Dataset, ParallelGeometry, Task, write_bytes_atomically};
 use allpet::foundation::{Ended, MODEL_FILE, Place};
 use allpet::sim::tasks::{LowDose, PairedTask};
 use allpet::sim::{Split, TaskConfig, simulate_task};
-use allpet::tasks::classical::{OsemFiltered, UniformWater};
+use allpet::tasks::classical::UniformWater;
 use allpet::tasks::study::{Cases, Cell, Row, cell};
 use allpet::tasks::{Downstream, RestoreRequest, Restorer, TaskRun, train_tasks};
 use allpet::train::{JsonLines, Observer};
@@ -31,7 +31,7 @@ const TEST_SEED: u64 = 12;
 /// Evaluations of the network for one sample.
 const EVALUATIONS: [usize; 4] = [1, 5, 10, 20];
 /// Evaluations and samples of the mean.
-const MEAN_OF: (usize, usize) = (10, 8);
+const MEAN_OF: (usize, usize) = (5, 8);
 
 const UNET: &str = "U-Net";
 
@@ -300,15 +300,12 @@ fn judge(set: &Set, ours: &Restorer, unet: &Restorer, scale: &Scale, quick: bool
     let cases = Cases::new(&data)?;
     let mut rows = vec![cases.score("input", cases.unrestored().view(), None, 0.0)?];
     if !set.shifted {
-        rows.extend(classical(&cases)?);
+        rows.extend(water(&cases)?);
     }
+    rows.push(cases.score("first estimate", cases.estimated().view(), None, 0.0)?);
     rows.push(restored(&cases, unet, UNET, 1, 1)?);
     let (steps, samples) = scale.mean_of;
-    for steps in scale
-        .evaluations
-        .iter()
-        .filter(|n| !set.shifted || **n == 1 || **n == steps)
-    {
+    for steps in scale.evaluations.iter().filter(|n| !set.shifted || **n == 1) {
         rows.push(restored(
             &cases,
             ours,
@@ -342,6 +339,7 @@ fn restored(cases: &Cases, model: &Restorer, name: &str, steps: usize, samples: 
         shown: cases.shown.clone(),
         steps,
         samples,
+        first_estimates: (cases.geometry == *model.geometry()).then(|| cases.first_estimates.clone()),
         ..RestoreRequest::new(cases.task)
     };
     let start = Instant::now();
@@ -357,29 +355,21 @@ fn restored(cases: &Cases, model: &Restorer, name: &str, steps: usize, samples: 
     Ok(cases.score(name, restored.mean.view(), uncertainty, seconds)?)
 }
 
-/// The classical answer, where there is one.
-fn classical(cases: &Cases) -> Result<Option<Row>> {
+/// Attenuation by uniform water, before the noise is taken out as well.
+fn water(cases: &Cases) -> Result<Option<Row>> {
+    if !matches!(cases.task, Downstream::Attenuation(_)) {
+        return Ok(None);
+    }
     let start = Instant::now();
-    let (name, restored) = match cases.task {
-        Downstream::LowDose(head) => {
-            let osem = OsemFiltered::for_dose(head.dose)?;
-            (
-                "OSEM, filtered",
-                osem.restore(cases.inputs.view(), &cases.geometry, head.dose)?,
-            )
-        }
-        Downstream::Attenuation(_) => {
-            let water = UniformWater::default();
-            (
-                "uniform water",
-                water.restore(cases.inputs.view(), &cases.geometry)?,
-            )
-        }
-        _ => return Ok(None),
-    };
+    let restored = UniformWater::default().restore(cases.inputs.view(), &cases.geometry)?;
     let seconds = start.elapsed().as_secs_f64();
     let restored: Array4<f32> = restored.insert_axis(Axis(1));
-    Ok(Some(cases.score(name, restored.view(), None, seconds)?))
+    Ok(Some(cases.score(
+        "uniform water",
+        restored.view(),
+        None,
+        seconds,
+    )?))
 }
 
 /// The autoencoder's round trip of the truth.
