@@ -151,6 +151,7 @@ fn diffusion_by_user(error: &diffusion::Error) -> bool {
         E::Invalid { .. }
         | E::UnknownName { .. }
         | E::Shape { .. }
+        | E::Unfit { .. }
         | E::EpsilonAtZeroSnr
         | E::Step { .. } => true,
         _ => false,

@@ -368,6 +368,10 @@ impl Restorer {
                 faults,
             });
         }
+        // Before anything is computed: the walk would find out much later.
+        if let Walk::Bridge(process) = &self.walk {
+            sampler_for(process, &request.sampler, request.eta)?;
+        }
         if let Some(given) = &request.first_estimates {
             if given.dim() != sinograms.dim() {
                 return Err(Error::Mismatch {
