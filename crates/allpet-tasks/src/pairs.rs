@@ -67,6 +67,7 @@ pub struct PairBatch {
 struct Pair {
     input: usize,
     target: Vec<f32>,
+    scale: f32,
     prompt: Prompt,
     kind: usize,
 }
@@ -165,15 +166,11 @@ impl PairSource {
                 faults: vec!["no pairs".into()],
             });
         }
-        let scales = source
-            .pairs
-            .iter()
-            .map(|pair| {
-                let scale = source.model.intensity.scale(&pair.target)?;
-                Ok((pair.prompt, f64::from(scale / source.inputs[pair.input].scale)))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        source.ratios = measure_ratios(&scales);
+        let ratio = |pair: &Pair| {
+            let ratio = f64::from(pair.scale / source.inputs[pair.input].scale);
+            (pair.prompt, ratio)
+        };
+        source.ratios = measure_ratios(&source.pairs.iter().map(ratio).collect::<Vec<_>>());
         Ok(source)
     }
 
@@ -258,9 +255,16 @@ impl PairSource {
             });
             let prompts = task.prompts(said.tracer, said.region);
             for (output, (target, prompt)) in targets.outer_iter().zip(prompts).enumerate() {
+                let target: Vec<f32> = target.iter().map(|v| v.max(0.0)).collect();
+                let scale = self.model.intensity.scale(&target).map_err(|e| Error::Mismatch {
+                    what: format!("target {output} of sample {i}"),
+                    expected: "a sinogram with counts".into(),
+                    got: e.to_string(),
+                })?;
                 self.pairs.push(Pair {
                     input: self.inputs.len() - 1,
-                    target: target.iter().map(|v| v.max(0.0)).collect(),
+                    target,
+                    scale,
                     prompt,
                     kind: first_kind + output,
                 });

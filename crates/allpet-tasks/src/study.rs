@@ -106,7 +106,7 @@ impl Cases {
             .into_dimensionality::<Ix4>()
             .map_err(|_| shape("clean", clean.shape()))?
             .to_owned();
-        if truth.len_of(Axis(1)) != task.outputs() {
+        if truth.shape()[1..] != [task.outputs(), geometry.views, geometry.bins] {
             return Err(shape("clean", clean.shape()));
         }
         let grid = ImageGrid::square(geometry.bins, geometry.bin_mm)?;
@@ -202,6 +202,15 @@ impl Cases {
                 got: format!("{:?}", restored.shape()),
             });
         }
+        if let Some((sd, _)) = uncertainty
+            && sd.dim() != self.truth.dim()
+        {
+            return Err(Error::Mismatch {
+                what: format!("standard deviations of {name}"),
+                expected: format!("{:?}, the shape of the truth", self.truth.shape()),
+                got: format!("{:?}", sd.shape()),
+            });
+        }
         let images = self.images(restored)?;
         Ok(Row {
             name: name.to_owned(),
@@ -243,9 +252,10 @@ impl Cases {
         errors
     }
 
-    /// Share of the truth within the 90 % interval of a normal predictive distribution (`n` samples: `sd·√(1 + 1/n)`).
+    /// Share of the truth within the 90 % prediction interval that `n` samples of a normal distribution give:
+    /// `mean ± t·sd·√(1 + 1/n)`, `t` Student's with `n - 1` degrees of freedom.
     fn coverage(&self, mean: ArrayView4<'_, f32>, sd: ArrayView4<'_, f32>, samples: usize) -> f64 {
-        let width = 1.6449 * (1.0 + 1.0 / samples.max(1) as f64).sqrt();
+        let width = student_95(samples.saturating_sub(1)) * (1.0 + 1.0 / samples.max(1) as f64).sqrt();
         let (mut inside, mut all) = (0usize, 0usize);
         for ((truth, mean), sd) in self
             .truth
@@ -309,6 +319,20 @@ pub fn cell(values: &[f64], beside: &[f64], seed: u64) -> Result<Cell> {
         difference: difference.mean.unwrap_or(0.0),
         interval: [low, high],
     })
+}
+
+/// The 0.95 quantile of Student's t, by its expansion about the normal one (Abramowitz & Stegun 26.7.5): to 0.3 % from two
+/// degrees of freedom on, to 5 % for one.
+fn student_95(freedom: usize) -> f64 {
+    const NORMAL: f64 = 1.644_853_626_951_472_7;
+    let (z, z2, n) = (NORMAL, NORMAL * NORMAL, freedom.max(1) as f64);
+    let terms = [
+        (z2 + 1.0) / 4.0,
+        ((5.0 * z2 + 16.0) * z2 + 3.0) / 96.0,
+        (((3.0 * z2 + 19.0) * z2 + 17.0) * z2 - 15.0) / 384.0,
+        ((((79.0 * z2 + 776.0) * z2 + 1482.0) * z2 - 1920.0) * z2 - 945.0) / 92160.0,
+    ];
+    z + z * terms.iter().rev().fold(0.0, |sum, term| (sum + term) / n)
 }
 
 fn scores(restored: ArrayView4<'_, f32>, truth: ArrayView4<'_, f32>) -> Result<Scores> {
