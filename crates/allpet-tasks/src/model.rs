@@ -191,7 +191,9 @@ impl Restorer {
             (Downstream::LowDose(known), Downstream::LowDose(asked)) => {
                 Some((known.dose / asked.dose).ln().abs())
             }
-            (Downstream::Separation(_), Downstream::Separation(_)) => Some(0.0),
+            (Downstream::Separation(known), Downstream::Separation(asked)) => {
+                known.same_tracers(asked).then_some(0.0)
+            }
             _ => (known == task).then_some(0.0),
         };
         let (at, _) = known

@@ -230,6 +230,8 @@ impl Restorer {
         if geometry == self.geometry() {
             return self.restore(sinograms, request, progress);
         }
+        // Here, since what is wrong may vanish in an average over wider bins.
+        check_counts(sinograms)?;
         let own = *self.geometry();
         let [views, bins] = own.shape();
         let mut inside = Array3::zeros((sinograms.len_of(Axis(0)), views, bins));
@@ -382,15 +384,7 @@ impl Restorer {
             }
             check_finite("first estimates", given.view())?;
         }
-        check_finite("sinograms", sinograms)?;
-        if let Some((at, value)) = sinograms.indexed_iter().find(|(_, v)| **v < 0.0) {
-            return Err(Error::Mismatch {
-                what: format!("sinogram {} at view {}, bin {}", at.0, at.1, at.2),
-                expected: "counts, 0 or more".into(),
-                got: format!("{value}"),
-            });
-        }
-        Ok(())
+        check_counts(sinograms)
     }
 
     /// Whether the model was trained for this task with these settings. Any dose will do: a network that has seen several sees
@@ -398,9 +392,7 @@ impl Restorer {
     fn accepts(&self, task: &Downstream) -> bool {
         self.tasks.tasks.iter().any(|known| match (known, task) {
             (Downstream::LowDose(_), Downstream::LowDose(_)) => true,
-            (Downstream::Separation(known), Downstream::Separation(asked)) => {
-                known.tracers.iter().all(|t| asked.tracers.contains(t))
-            }
+            (Downstream::Separation(known), Downstream::Separation(asked)) => known.same_tracers(asked),
             _ => known == task,
         })
     }
@@ -638,6 +630,19 @@ fn summarise(all: &Array5<f32>, first: usize, restored: &mut Restored) {
                 }
             }
         }
+    }
+}
+
+/// Every value is a number and none is negative; otherwise an error that names the first that is.
+fn check_counts(sinograms: ArrayView3<'_, f32>) -> Result<()> {
+    check_finite("sinograms", sinograms)?;
+    match sinograms.indexed_iter().find(|(_, v)| **v < 0.0) {
+        None => Ok(()),
+        Some((at, value)) => Err(Error::Mismatch {
+            what: format!("sinogram {} at view {}, bin {}", at.0, at.1, at.2),
+            expected: "counts, 0 or more".into(),
+            got: format!("{value}"),
+        }),
     }
 }
 

@@ -21,6 +21,13 @@ impl Default for Separation {
     }
 }
 
+impl Separation {
+    /// Whether both are of the same two tracers, in any order.
+    pub(crate) fn same_tracers(&self, other: &Self) -> bool {
+        self.tracers.iter().all(|tracer| other.tracers.contains(tracer))
+    }
+}
+
 impl Head for Separation {
     fn task(&self) -> Task {
         Task::Separation
