@@ -162,8 +162,8 @@ fn samples_do_not_depend_on_how_many_are_asked_for() {
         ..request(Task::Separation)
     };
     let one = restore(stack, &one).samples.unwrap();
-    let sample = |i: usize| bits(&three.index_axis(Axis(2), i));
-    assert!(sample(0) == bits(&one.index_axis(Axis(2), 0)));
+    let sample = |i: usize| bits(three.index_axis(Axis(2), i));
+    assert!(sample(0) == bits(one.index_axis(Axis(2), 0)));
     assert!(sample(0) != sample(1) && sample(1) != sample(2));
 }
 
