@@ -147,7 +147,7 @@ pub(crate) fn start_from_foundation(params: &Params, tensors: &BTreeMap<String, 
         let found = found.to_dtype(candle_core::DType::F32)?;
         let value = if name.ends_with("unet.enter.weight") && found.dims() != own.dims() {
             let mut shape = own.dims().to_vec();
-            let missing = shape[1].checked_sub(found.dim(1)?).unwrap_or(0);
+            let missing = shape[1].saturating_sub(found.dim(1)?);
             shape[1] = missing;
             Tensor::cat(
                 &[&found, &Tensor::zeros(shape, found.dtype(), found.device())?],

@@ -1,21 +1,24 @@
 //! Restoration of a stack: sinograms to latents, a walk over the bridge, and back, sample by sample from the caller's seed.
 
+mod resampled;
+mod samples;
+
 use crate::attention::project;
 use crate::error::{Error, Result};
-use crate::heads::{CountRule, Downstream};
+use crate::heads::Downstream;
 use crate::model::{Restorer, Walk};
 use crate::statistics::{known_prompt, ratio_of, undecided};
 use allpet_autoencoder::sample::split;
-use allpet_core::{ParallelGeometry, Prompt, Region, Tracer, check_finite};
+use allpet_core::{Prompt, Region, Tracer, check_finite};
 use allpet_diffusion::{
     BRIDGE_SAMPLER, BatchMoments, BridgeSpacing, Conditioning, JointlyPreconditioned, Run, SampleNoise,
     sample, sampler_for,
 };
-use allpet_foundation::resample;
 use allpet_mask::attention::Roi;
 use allpet_nn::without_gradients;
 use candle_core::{DType, Tensor};
 use ndarray::{Array3, Array4, Array5, ArrayView2, ArrayView3, Axis, s};
+use samples::{hold_counts, summarise};
 use std::ops::ControlFlow;
 
 /// Samples of one output that a seed has room for.
@@ -213,96 +216,6 @@ impl Restorer {
             }
         }
         Ok(restored)
-    }
-
-    /// [`Restorer::restore`] for sinograms of another geometry: resampled to the model's, restored, and resampled back
-    /// ([`allpet_foundation::resample`]). A region in `request` lies in mm, so that it stays where it is.
-    ///
-    /// # Errors
-    /// Those of [`Restorer::restore`]; an arc of less than 180°.
-    pub fn restore_resampled(
-        &self,
-        sinograms: ArrayView3<'_, f32>,
-        geometry: &ParallelGeometry,
-        request: &RestoreRequest,
-        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-    ) -> Result<Restored> {
-        if geometry == self.geometry() {
-            return self.restore(sinograms, request, progress);
-        }
-        // Here, since what is wrong may vanish in an average over wider bins.
-        check_counts(sinograms)?;
-        let own = *self.geometry();
-        let [views, bins] = own.shape();
-        let mut inside = Array3::zeros((sinograms.len_of(Axis(0)), views, bins));
-        for (from, mut to) in sinograms.outer_iter().zip(inside.outer_iter_mut()) {
-            to.assign(&resample(from, geometry, &own)?);
-        }
-        let mut request = request.clone();
-        if let Some(given) = &mut request.first_estimates {
-            let mut moved = Array3::zeros(inside.dim());
-            for (from, mut to) in given.outer_iter().zip(moved.outer_iter_mut()) {
-                to.assign(&resample(from, geometry, &own)?);
-            }
-            *given = moved;
-        }
-        let restored = self.restore(inside.view(), &request, progress)?;
-        let back = |stack: &Array4<f32>| -> Result<Array4<f32>> {
-            let (n, outputs) = (stack.len_of(Axis(0)), stack.len_of(Axis(1)));
-            let mut out = Array4::zeros((n, outputs, geometry.views, geometry.bins));
-            for (from, mut to) in stack.outer_iter().zip(out.outer_iter_mut()) {
-                for (from, mut to) in from.outer_iter().zip(to.outer_iter_mut()) {
-                    to.assign(&resample(from, &own, geometry)?);
-                }
-            }
-            Ok(out)
-        };
-        let samples = match &restored.samples {
-            None => None,
-            Some(all) => {
-                let (n, outputs, samples, ..) = all.dim();
-                let mut out = Array5::zeros((n, outputs, samples, geometry.views, geometry.bins));
-                for (from, mut to) in all.outer_iter().zip(out.outer_iter_mut()) {
-                    to.assign(&back(&from.to_owned())?);
-                }
-                Some(out)
-            }
-        };
-        Ok(Restored {
-            mean: back(&restored.mean)?,
-            sd: back(&restored.sd)?,
-            samples,
-            inconsistency: restored.inconsistency,
-        })
-    }
-
-    /// The autoencoder's round trip of sinograms `[n, view, radial]`: what no walk on its latents can go beyond.
-    ///
-    /// # Errors
-    /// Sinograms of another shape or without counts.
-    pub fn round_trip(&self, sinograms: ArrayView3<'_, f32>) -> Result<Array3<f32>> {
-        let [views, bins] = self.geometry().shape();
-        let (intensity, size) = (self.config().intensity, views * bins);
-        let mut out = Array3::zeros(sinograms.dim());
-        for (i, sinogram) in sinograms.outer_iter().enumerate() {
-            self.check_shape(sinogram.shape())?;
-            let values: Vec<f32> = sinogram.iter().copied().collect();
-            let scale = intensity
-                .scale(&values)
-                .map_err(|e| of_sample(i, &e.to_string()))?;
-            let mut coded = vec![0f32; 3 * size];
-            split(&values, &vec![0.0; size], scale, intensity, &mut coded);
-            let coded = Tensor::from_vec(coded, (1, 3, views, bins), &self.device)?;
-            let decoded = without_gradients(|| -> Result<Tensor> {
-                let latent = self.autoencoder.encode(&coded)?.mean;
-                Ok(self.autoencoder.decode(&latent)?)
-            })?;
-            let decoded = decoded.narrow(1, 1, 1)?.flatten_all()?.to_vec1::<f32>()?;
-            for (out, value) in out.index_axis_mut(Axis(0), i).iter_mut().zip(decoded) {
-                *out = intensity.decode(value, scale);
-            }
-        }
-        Ok(out)
     }
 
     fn check_shape(&self, got: &[usize]) -> Result<()> {
@@ -592,44 +505,6 @@ impl Restorer {
             }
         }
         Ok(())
-    }
-}
-
-/// Scales every sample so that its outputs together hold the counts that the task says.
-fn hold_counts(all: &mut Array5<f32>, rule: CountRule, totals: &[f64]) {
-    let CountRule::Total(factor) = rule else { return };
-    let samples = all.len_of(Axis(2));
-    for (mut outputs, total) in all.outer_iter_mut().zip(totals) {
-        for sample in 0..samples {
-            let mut part = outputs.index_axis_mut(Axis(1), sample);
-            let sum: f64 = part.iter().map(|v| f64::from(*v)).sum();
-            if sum > 0.0 {
-                let scale = (factor * total / sum) as f32;
-                part.mapv_inplace(|v| v * scale);
-            }
-        }
-    }
-}
-
-/// Mean and standard deviation over the samples.
-fn summarise(all: &Array5<f32>, first: usize, restored: &mut Restored) {
-    let n = all.len_of(Axis(2));
-    for (i, outputs) in all.outer_iter().enumerate() {
-        for (k, samples) in outputs.outer_iter().enumerate() {
-            for ((view, bin), mean) in restored
-                .mean
-                .slice_mut(s![first + i, k, .., ..])
-                .indexed_iter_mut()
-            {
-                let values = || (0..n).map(|j| f64::from(samples[[j, view, bin]]));
-                let average = values().sum::<f64>() / n as f64;
-                *mean = average as f32;
-                if n > 1 {
-                    let variance = values().map(|v| (v - average).powi(2)).sum::<f64>() / (n - 1) as f64;
-                    restored.sd[[first + i, k, view, bin]] = variance.sqrt() as f32;
-                }
-            }
-        }
     }
 }
 
