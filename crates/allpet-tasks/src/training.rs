@@ -124,7 +124,8 @@ pub fn train_tasks(
         identity: Identity {
             architecture: serde_json::json!({ "kind": "tasks", "method": config.method, "model": model }),
             config: serde_json::json!({ "from_scratch": config.from_scratch, "goal": config.goal, "attention": config.attention,
-                "augmentation": config.augmentation, "terminal_fraction": config.terminal_fraction }),
+                "augmentation": config.augmentation, "terminal_fraction": config.terminal_fraction,
+                "foundation": weights_of(foundation)? }),
             data: fingerprint(data),
         },
         stop: place.stop,
@@ -172,4 +173,15 @@ pub fn train_tasks(
     tensors.extend(ema);
     Restorer::save(&place.folder.join(MODEL_FILE), &tensors, &description, &tasks)?;
     Ok(ended)
+}
+
+/// What tells one foundation's weights from another's, so that a run is not resumed on others.
+fn weights_of(foundation: &Foundation) -> Result<String> {
+    let mut sum = 0f64;
+    for (number, tensor) in foundation.tensors("").values().enumerate() {
+        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+        let of_tensor: f64 = values.iter().map(|v| f64::from(*v).abs()).sum();
+        sum += of_tensor * (number + 1) as f64;
+    }
+    Ok(format!("{sum:e}"))
 }

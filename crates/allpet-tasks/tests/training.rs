@@ -235,6 +235,8 @@ fn a_foundation_of_another_architecture_is_refused() {
     write_foundation(&path, ModelConfig::preset("tiny").unwrap());
     let fitting = Foundation::load(&path, &Device::Cpu).unwrap();
     assert_eq!(into("b", &fitting, &data()).unwrap(), Ended::Finished);
+    // A run is not resumed on other weights of the same architecture.
+    says(into("b", &foundation(), &data()).unwrap_err(), &["foundation"]);
     // Data of another geometry than the foundation's.
     let mut wide = data();
     wide[0].geometry.as_mut().unwrap().bin_mm = 8.0;
