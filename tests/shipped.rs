@@ -4,6 +4,7 @@
 
 use allpet::foundation::RunConfig;
 use allpet::prelude::*;
+use allpet::tasks::TaskRun;
 use ndarray::Axis;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -34,6 +35,28 @@ fn the_file_is_what_its_recipe_makes() {
     }
     let trunk = count(&|p| matches!(p.region, Some(Region::Chest | Region::Abdomen)));
     assert!(trunk <= 500, "trunk: {trunk}");
+}
+
+#[test]
+fn the_file_of_the_tasks_is_what_its_recipe_makes() {
+    let model = allpet::pretrained_tasks(&Device::Cpu).unwrap();
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes/tasks.toml");
+    let recipe: TaskRun = toml::from_str(&std::fs::read_to_string(recipe).unwrap()).unwrap();
+    let said = |key: &str| model.description().training[key].clone();
+    assert_eq!(said("steps"), recipe.train.steps.to_string());
+    assert_eq!(said("batch"), recipe.train.batch.to_string());
+    assert_eq!(said("rate"), recipe.train.rate.to_string());
+    assert_eq!(said("seed"), recipe.train.seed.to_string());
+    assert_eq!(said("sinograms"), "3000");
+    assert_eq!(model.tasks().method, recipe.method);
+    assert_eq!(model.config().process.bridge, Some(recipe.bridge));
+    for task in Task::ALL {
+        assert_eq!(model.knows(*task), *task != Task::Synthesis, "{task}");
+    }
+    // Its latents are the foundation's.
+    let foundation = pretrained(&Device::Cpu).unwrap();
+    assert_eq!(model.config().autoencoder, foundation.config().autoencoder);
+    assert_eq!(model.config().geometry, foundation.config().geometry);
 }
 
 #[test]

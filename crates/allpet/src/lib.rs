@@ -41,8 +41,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! With a model, [`foundation::Foundation::synthesise`] turns prompts into sinograms; [`pretrained()`] is the model
-//! that ships with the crate (feature `pretrained`).
+//! With a model, [`foundation::Foundation::synthesise`] turns prompts into sinograms, and [`tasks::Restorer::restore`] restores
+//! sinograms; [`pretrained()`] and [`pretrained_tasks()`] are the models that ship with the crate (feature `pretrained`).
 
 pub use allpet_autoencoder as autoencoder;
 pub use allpet_core as core;
@@ -73,7 +73,9 @@ pub mod prelude {
     pub use crate::foundation::{Foundation, ModelConfig, Synthesis, SynthesisRequest};
     pub use crate::mask::{MaskConfig, MaskGenerator};
     pub use crate::pretrained;
+    pub use crate::pretrained_tasks;
     pub use crate::radon::{Fbp, Filter, LinearOperator, Osem, OsemConfig, Projector};
-    pub use crate::sim::{Split, SynthesisConfig, simulate_synthesis};
+    pub use crate::sim::{Split, SynthesisConfig, TaskConfig, simulate_synthesis, simulate_task};
+    pub use crate::tasks::{Downstream, RestoreRequest, Restored, Restorer};
     pub use crate::train::{Observer, StepInfo, TrainConfig};
 }
