@@ -61,14 +61,14 @@ pub(crate) struct Args {
     /// Sampler: dbim2, dbim1, i2sb or ddbm
     #[arg(long, default_value = "dbim2")]
     sampler: String,
-    /// Steps of the sampler; of dbim as many evaluations of the network
-    #[arg(long, default_value_t = 10)]
+    /// Steps of the sampler; of dbim as many evaluations of the network. One step is the network's mean, the same for all samples
+    #[arg(long, default_value_t = 5)]
     steps: usize,
     /// Noise that dbim1 adds, 0 to 1
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     eta: f64,
     /// Samples of each sinogram, whose mean is the result
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 8)]
     samples: usize,
     /// Standard deviation of the samples, .npy or .npz; takes at least 2
     #[arg(long, value_name = "SINOGRAM")]

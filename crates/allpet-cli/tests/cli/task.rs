@@ -50,7 +50,7 @@ fn a_stack_is_restored_and_keeps_its_counts() {
     let mut roi = Array2::<f32>::zeros((64, 64));
     roi.slice_mut(s![20..40, 20..40]).fill(1.0);
     npy(&folder.path("roi.npy"), &roi);
-    let one = "task low-dose --in one.npy --steps 1";
+    let one = "task low-dose --in one.npy --steps 1 --samples 1";
     assert_eq!(
         folder.json(&format!("{one} --roi roi.npy --out r.npy"))["shape"],
         serde_json::json!([128, 128])
@@ -71,7 +71,7 @@ fn separation_gives_two_that_add_up_and_other_sizes_are_resampled_when_asked() {
         .into_dimensionality()
         .unwrap();
     npy(&folder.path("in.npy"), &input);
-    let said = folder.json("task separation --in in.npy --steps 1 --out s.npy");
+    let said = folder.json("task separation --in in.npy --steps 1 --samples 1 --out s.npy");
     assert_eq!(said["shape"], serde_json::json!([2, 2, 128, 128]));
     let both = allpet::io::read_npy(&folder.path("s.npy")).unwrap();
     assert!((sum(&both) / sum(&input.into_dyn()) - 1.0).abs() < 1e-4);
@@ -89,7 +89,7 @@ fn separation_gives_two_that_add_up_and_other_sizes_are_resampled_when_asked() {
             .into_dimensionality::<ndarray::Ix3>()
             .unwrap(),
     );
-    let line = "task attenuation --region brain --in fine.npy --steps 1 --out f.npy";
+    let line = "task attenuation --region brain --in fine.npy --steps 1 --samples 1 --out f.npy";
     folder.fails(2, line, &["fine.npy", "128 views x 160 bins", "--resample"]);
     let said = folder.json(&format!("{line} --resample --bin-mm 3.2"));
     assert_eq!(
@@ -150,7 +150,7 @@ fn what_cannot_be_restored_is_one_line() {
         ("task low-dose --in good.npy --steps 0", ["0 steps", "at least 1"]),
         ("task low-dose --in good.npy --samples 0", ["0 samples", "1 to"]),
         (
-            "task low-dose --in good.npy --uncertainty u.npy",
+            "task low-dose --in good.npy --samples 1 --uncertainty u.npy",
             ["--samples", "2 or more"],
         ),
         (
