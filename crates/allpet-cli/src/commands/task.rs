@@ -79,6 +79,9 @@ pub(crate) struct Args {
     /// Pay no attention to any region
     #[arg(long, conflicts_with = "roi")]
     no_attention: bool,
+    /// Move the result to the nearest sinogram of a non-negative image: fewer streaks
+    #[arg(long)]
+    project_onto_range: bool,
     /// Bring sinograms of another geometry to the model's, and the results back
     #[arg(long)]
     resample: bool,
@@ -138,7 +141,10 @@ impl Args {
             regions: self.regions(&geometry)?,
             ..RestoreRequest::new(task)
         };
-        let restored = restore(&model, &stack, &geometry, &request)?;
+        let mut restored = restore(&model, &stack, &geometry, &request)?;
+        if self.project_onto_range {
+            restored.project_onto_range(&geometry, Restored::RANGE_ITERATIONS)?;
+        }
         let shaped = |values: &Array4<f32>| by_output(values, &leading);
         let mean = shaped(&restored.mean)?;
         if let Some(path) = &self.uncertainty {
@@ -157,6 +163,7 @@ impl Args {
             "steps": self.steps,
             "samples": self.samples,
             "seed": self.seed,
+            "projected_onto_range": self.project_onto_range,
             "resampled": geometry != *model.geometry(),
             "total": { "input": total(sum_in), "output": total(sum_out) },
             "inconsistency": restored.inconsistency,

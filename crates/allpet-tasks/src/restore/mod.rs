@@ -1,5 +1,6 @@
 //! Restoration of a stack: sinograms to latents, a walk over the bridge, and back, sample by sample from the caller's seed.
 
+mod range;
 mod resampled;
 mod samples;
 

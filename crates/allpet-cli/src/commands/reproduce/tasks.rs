@@ -13,7 +13,7 @@ use allpet::sim::tasks::{LowDose, PairedTask};
 use allpet::sim::{Split, TaskConfig, simulate_task};
 use allpet::tasks::classical::UniformWater;
 use allpet::tasks::study::{Cases, Cell, Row, cell};
-use allpet::tasks::{Downstream, RestoreRequest, Restorer, TaskRun, train_tasks};
+use allpet::tasks::{Downstream, RestoreRequest, Restored, Restorer, TaskRun, train_tasks};
 use allpet::train::{JsonLines, Observer};
 use ndarray::{Array4, Axis};
 use serde_json::{Value, json};
@@ -321,6 +321,7 @@ fn judge(set: &Set, ours: &Restorer, unet: &Restorer, scale: &Scale, quick: bool
         steps,
         samples,
     )?);
+    rows.push(on_range(&cases, ours)?);
     if !set.shifted {
         rows.push(ceiling(&cases, ours)?);
     }
@@ -335,6 +336,28 @@ fn judge(set: &Set, ours: &Restorer, unet: &Restorer, scale: &Scale, quick: bool
 }
 
 fn restored(cases: &Cases, model: &Restorer, name: &str, steps: usize, samples: usize) -> Result<Row> {
+    let start = Instant::now();
+    let restored = restore(cases, model, steps, samples)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let uncertainty = (samples > 1).then(|| (restored.sd.view(), samples));
+    Ok(cases.score(name, restored.mean.view(), uncertainty, seconds)?)
+}
+
+/// One evaluation, moved onto the range of the Radon transform.
+fn on_range(cases: &Cases, model: &Restorer) -> Result<Row> {
+    let start = Instant::now();
+    let mut restored = restore(cases, model, 1, 1)?;
+    restored.project_onto_range(&cases.geometry, Restored::RANGE_ITERATIONS)?;
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(cases.score(
+        "bridge, 1 eval., onto the range",
+        restored.mean.view(),
+        None,
+        seconds,
+    )?)
+}
+
+fn restore(cases: &Cases, model: &Restorer, steps: usize, samples: usize) -> Result<Restored> {
     let request = RestoreRequest {
         shown: cases.shown.clone(),
         steps,
@@ -342,17 +365,15 @@ fn restored(cases: &Cases, model: &Restorer, name: &str, steps: usize, samples: 
         first_estimates: (cases.geometry == *model.geometry()).then(|| cases.first_estimates.clone()),
         ..RestoreRequest::new(cases.task)
     };
-    let start = Instant::now();
-    let restored = model.restore_resampled(cases.inputs.view(), &cases.geometry, &request, &mut |_, _| {
-        if progress::stopped() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    })?;
-    let seconds = start.elapsed().as_secs_f64();
-    let uncertainty = (samples > 1).then(|| (restored.sd.view(), samples));
-    Ok(cases.score(name, restored.mean.view(), uncertainty, seconds)?)
+    Ok(
+        model.restore_resampled(cases.inputs.view(), &cases.geometry, &request, &mut |_, _| {
+            if progress::stopped() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?,
+    )
 }
 
 /// Attenuation by uniform water, before the noise is taken out as well.
