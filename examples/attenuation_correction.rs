@@ -9,13 +9,9 @@
 mod restoration;
 
 use allpet::prelude::*;
-use allpet::pretrained_tasks;
-use allpet::sim::TaskConfig;
 use allpet::sim::tasks::PairedTask;
-use allpet::tasks::RestoreRequest;
 use allpet::tasks::classical::UniformWater;
 use ndarray::Axis;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 /// No seed of training or of the published tables.
@@ -35,17 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let cases = restoration::subject(*model.geometry(), settings)?;
 
-    // Ten evaluations of the network for each of eight samples: their mean is the result, their spread what it is unsure of.
-    let request = RestoreRequest {
-        shown: cases.shown.clone(),
-        steps: 10,
-        samples: 8,
-        seed: SEED,
-        keep_samples: true,
-        ..RestoreRequest::new(cases.task)
-    };
-    let mut watch = |_, _| ControlFlow::Continue(());
-    let restored = model.restore(cases.inputs.view(), &request, &mut watch)?;
+    let restored = restoration::restore(&model, &cases, SEED)?;
     let water = UniformWater::default().restore(cases.inputs.view(), &cases.geometry)?;
     let water = water.insert_axis(Axis(1));
     restoration::table(&cases, &[("uniform water", &water), ("restored", &restored.mean)])?;

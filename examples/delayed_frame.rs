@@ -9,11 +9,7 @@
 mod restoration;
 
 use allpet::prelude::*;
-use allpet::pretrained_tasks;
-use allpet::sim::TaskConfig;
 use allpet::sim::tasks::PairedTask;
-use allpet::tasks::RestoreRequest;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 /// No seed of training or of the published tables.
@@ -32,17 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let cases = restoration::subject(*model.geometry(), settings)?;
 
-    // Ten evaluations of the network for each of eight samples: their mean is the result, their spread what it is unsure of.
-    let request = RestoreRequest {
-        shown: cases.shown.clone(),
-        steps: 10,
-        samples: 8,
-        seed: SEED,
-        keep_samples: true,
-        ..RestoreRequest::new(cases.task)
-    };
-    let mut watch = |_, _| ControlFlow::Continue(());
-    let restored = model.restore(cases.inputs.view(), &request, &mut watch)?;
+    let restored = restoration::restore(&model, &cases, SEED)?;
     restoration::table(&cases, &[("restored", &restored.mean)])?;
     restoration::picture(&cases, &restored, &folder.join("delayed_frame.png"))
 }

@@ -3,10 +3,11 @@
 use allpet::core::{Dataset, ParallelGeometry};
 use allpet::io::{Canvas, Grid, Palette, Tile, Window};
 use allpet::sim::{Split, TaskConfig, simulate_task};
-use allpet::tasks::Restored;
 use allpet::tasks::study::Cases;
+use allpet::tasks::{RestoreRequest, Restored, Restorer};
 use ndarray::{Array4, ArrayView2, Axis, Slice, s};
 use std::error::Error;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// People looked at until one has a lesion to see.
@@ -65,6 +66,20 @@ pub(crate) fn subject(geometry: ParallelGeometry, settings: TaskConfig) -> Resul
     };
     println!("person {} of the test split, {}", one.subjects[0], one.prompts[0]);
     Ok(Cases::new(&one)?)
+}
+
+/// Ten evaluations of the network for each of eight samples: their mean is the result, their spread what it is unsure of.
+pub(crate) fn restore(model: &Restorer, cases: &Cases, seed: u64) -> Result<Restored, Box<dyn Error>> {
+    let request = RestoreRequest {
+        shown: cases.shown.clone(),
+        steps: 10,
+        samples: 8,
+        seed,
+        keep_samples: true,
+        ..RestoreRequest::new(cases.task)
+    };
+    let mut watch = |_, _| ControlFlow::Continue(());
+    Ok(model.restore(cases.inputs.view(), &request, &mut watch)?)
 }
 
 /// Prints the scores of sinograms `[1, outputs, view, radial]`, the input's first. Counts are totals over the truth's.

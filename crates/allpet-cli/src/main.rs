@@ -11,6 +11,7 @@ mod output;
 mod planned;
 mod progress;
 mod report;
+mod task_settings;
 
 use clap::{CommandFactory, FromArgMatches};
 use commands::Cli;

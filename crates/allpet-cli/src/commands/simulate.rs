@@ -5,6 +5,7 @@ use crate::options::fits_in_memory;
 use crate::output;
 use crate::progress;
 use crate::report::Report;
+use crate::task_settings::TaskSettings;
 use allpet::core::{Dataset, Modality, ParallelGeometry, Region, Task, Tracer};
 use allpet::io::{Format, write_dataset};
 use allpet::sim::tasks::{Attenuation, Conversion, Delayed, DoseMode, LowDose, Separation};
@@ -67,26 +68,11 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Paired tasks")]
 struct Pairs {
-    /// low-dose: fraction of the dose that the input has [default: 0.25]
-    #[arg(long, value_name = "FRACTION", allow_negative_numbers = true)]
-    dose: Option<f64>,
+    #[command(flatten)]
+    settings: TaskSettings,
     /// low-dose: a shorter scan or less injected activity [default: time]
     #[arg(long, value_enum, value_name = "time|activity")]
     dose_mode: Option<Mode>,
-    /// delayed: minutes after injection of the input and of the target [default: 60,120]
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "EARLY,LATE",
-        allow_negative_numbers = true
-    )]
-    minutes: Vec<f64>,
-    /// conversion: the input's tracer; separation: the first [default: fdg]
-    #[arg(long, value_name = "TRACER")]
-    from: Option<Tracer>,
-    /// conversion: the target's tracer; separation: the second [default: psma]
-    #[arg(long, value_name = "TRACER")]
-    to: Option<Tracer>,
     /// Factor on the size of every lesion [default: 1]
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     lesion_scale: Option<f64>,
@@ -174,14 +160,17 @@ impl Args {
     /// Options of one task are no options of another.
     fn check_belonging(&self) -> Result<()> {
         let pairs = &self.pairs;
-        let of_two = [What::Conversion, What::Separation];
+        if let Some((option, tasks)) = pairs.settings.misplaced(self.task.task()) {
+            let tasks: Vec<_> = tasks.iter().map(|task| task.id()).collect();
+            return given(format!(
+                "{option} with --task {}; expected --task {}",
+                self.task.task().id(),
+                tasks.join(" or ")
+            ));
+        }
         let paired = &What::value_variants()[1..];
-        let groups: [(&str, bool, &[What]); 7] = [
-            ("--dose", pairs.dose.is_some(), &[What::LowDose]),
+        let groups: [(&str, bool, &[What]); 3] = [
             ("--dose-mode", pairs.dose_mode.is_some(), &[What::LowDose]),
-            ("--minutes", !pairs.minutes.is_empty(), &[What::Delayed]),
-            ("--from", pairs.from.is_some(), &of_two),
-            ("--to", pairs.to.is_some(), &of_two),
             ("--lesion-scale", pairs.lesion_scale.is_some(), paired),
             ("--raw", pairs.raw, paired),
         ];
@@ -287,36 +276,32 @@ impl Args {
                     Some(Mode::Time) => DoseMode::Time,
                     Some(Mode::Activity) => DoseMode::Activity,
                 };
-                let dose = pairs.dose.unwrap_or(usual.dose);
+                let dose = pairs.settings.dose.unwrap_or(usual.dose);
                 (PairedTask::LowDose(LowDose { dose, mode }), turns)
             }
             What::Attenuation => (PairedTask::Attenuation(Attenuation::default()), turns),
             What::Delayed => {
-                let minutes = match pairs.minutes[..] {
-                    [] => Delayed::default().minutes,
-                    [early, late] => [early, late],
-                    _ => {
-                        return given(format!(
-                            "--minutes holds {}; expected two times, such as 60,120",
-                            pairs.minutes.len()
-                        ));
-                    }
-                };
+                let minutes = pairs.settings.minutes(Delayed::default().minutes)?;
                 (PairedTask::Delayed(Delayed { minutes }), turns)
             }
             What::Conversion => {
                 let usual = Conversion::default();
                 let conversion = Conversion {
-                    from: pairs.from.unwrap_or(usual.from),
-                    to: pairs.to.unwrap_or(usual.to),
+                    from: pairs.settings.from.unwrap_or(usual.from),
+                    to: pairs.settings.to.unwrap_or(usual.to),
                 };
                 (PairedTask::Conversion(conversion), turns)
             }
             What::Separation => {
                 let usual = Separation::default().tracers;
                 let tracers = match self.tracer[..] {
-                    [] => [pairs.from.unwrap_or(usual[0]), pairs.to.unwrap_or(usual[1])],
-                    [first, second] if pairs.from.is_none() && pairs.to.is_none() => [first, second],
+                    [] => [
+                        pairs.settings.from.unwrap_or(usual[0]),
+                        pairs.settings.to.unwrap_or(usual[1]),
+                    ],
+                    [first, second] if pairs.settings.from.is_none() && pairs.settings.to.is_none() => {
+                        [first, second]
+                    }
                     _ => {
                         return given(
                             "--tracer of a separation; expected two tracers, such as fdg,psma, or --from and --to",

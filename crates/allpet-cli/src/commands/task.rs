@@ -6,6 +6,7 @@ use crate::options::{Device, Geometry, fits_in_memory};
 use crate::output;
 use crate::progress;
 use crate::report::Report;
+use crate::task_settings::TaskSettings;
 use allpet::core::{ImageGrid, ParallelGeometry, Region, Task, Tracer};
 use allpet::io::{read_array, write_array};
 use allpet::mask::attention::Roi;
@@ -35,23 +36,8 @@ pub(crate) struct Args {
     /// Model, .safetensors [default: the one that ships with allpet]
     #[arg(long)]
     model: Option<PathBuf>,
-    /// low-dose: fraction of the dose that the input has [default: 0.25]
-    #[arg(long, value_name = "FRACTION", allow_negative_numbers = true)]
-    dose: Option<f64>,
-    /// delayed: minutes after injection of the input and of the output [default: 60,120]
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "EARLY,LATE",
-        allow_negative_numbers = true
-    )]
-    minutes: Vec<f64>,
-    /// conversion: the input's tracer; separation: the first [default: fdg]
-    #[arg(long, value_name = "TRACER")]
-    from: Option<Tracer>,
-    /// conversion: the output's tracer; separation: the second [default: psma]
-    #[arg(long, value_name = "TRACER")]
-    to: Option<Tracer>,
+    #[command(flatten)]
+    settings: TaskSettings,
     /// Tracer of the input, where known
     #[arg(long)]
     tracer: Option<Tracer>,
@@ -180,53 +166,37 @@ impl Args {
 
     /// The task with its settings; options of one task are no options of another.
     fn downstream(&self) -> Result<Downstream> {
-        let of_two = [Task::Conversion, Task::Separation];
-        for (option, present, tasks) in [
-            ("--dose", self.dose.is_some(), &[Task::LowDose][..]),
-            ("--minutes", !self.minutes.is_empty(), &[Task::Delayed]),
-            ("--from", self.from.is_some(), &of_two),
-            ("--to", self.to.is_some(), &of_two),
-        ] {
-            if present && !tasks.contains(&self.task) {
-                let tasks: Vec<_> = tasks.iter().map(|t| t.id()).collect();
-                return given(format!(
-                    "{option} with {}; expected it with {}",
-                    self.task.id(),
-                    tasks.join(" or ")
-                ));
-            }
+        let settings = &self.settings;
+        if let Some((option, tasks)) = settings.misplaced(self.task) {
+            let tasks: Vec<_> = tasks.iter().map(|t| t.id()).collect();
+            return given(format!(
+                "{option} with {}; expected it with {}",
+                self.task.id(),
+                tasks.join(" or ")
+            ));
         }
         let task = match self.task {
             Task::LowDose => {
                 let usual = LowDose::default();
                 Downstream::LowDose(LowDose {
-                    dose: self.dose.unwrap_or(usual.dose),
+                    dose: settings.dose.unwrap_or(usual.dose),
                 })
             }
             Task::Delayed => {
-                let minutes = match self.minutes[..] {
-                    [] => Delayed::default().minutes,
-                    [early, late] => [early, late],
-                    _ => {
-                        return given(format!(
-                            "--minutes holds {}; expected two times, such as 60,120",
-                            self.minutes.len()
-                        ));
-                    }
-                };
+                let minutes = settings.minutes(Delayed::default().minutes)?;
                 Downstream::Delayed(Delayed { minutes })
             }
             Task::Conversion => {
                 let usual = Conversion::default();
                 Downstream::Conversion(Conversion {
-                    from: self.from.unwrap_or(usual.from),
-                    to: self.to.unwrap_or(usual.to),
+                    from: settings.from.unwrap_or(usual.from),
+                    to: settings.to.unwrap_or(usual.to),
                 })
             }
             Task::Separation => {
                 let usual = Separation::default().tracers;
                 Downstream::Separation(Separation {
-                    tracers: [self.from.unwrap_or(usual[0]), self.to.unwrap_or(usual[1])],
+                    tracers: [settings.from.unwrap_or(usual[0]), settings.to.unwrap_or(usual[1])],
                 })
             }
             other => Downstream::new(other)?,
