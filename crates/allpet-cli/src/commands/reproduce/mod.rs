@@ -1,14 +1,18 @@
 //! `allpet reproduce`: the tables of docs/results.md, from nothing.
 
+mod ablation;
 mod markdown;
+mod restoration;
 mod tasks;
 
-use crate::fault::Result;
+use crate::fault::{Fault, Result};
 use crate::options::Device;
 use crate::output;
 use crate::report::Report;
+use allpet::core::write_bytes_atomically;
 use clap::ValueEnum;
-use std::path::PathBuf;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
 
 /// Compute a table of docs/results.md from nothing
 ///
@@ -41,6 +45,8 @@ pub(crate) struct Args {
 enum Table {
     /// The five tasks: input, classical, U-Net, bridge, on 100 held-out subjects each
     Tasks,
+    /// What the masks, the positive/negative loss, the attention and the foundation are worth
+    Ablation,
 }
 
 impl Args {
@@ -49,6 +55,13 @@ impl Args {
         output::make(&self.out)?;
         match self.table {
             Table::Tasks => tasks::run(self),
+            Table::Ablation => ablation::run(self),
         }
     }
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|e| Fault::Other(e.to_string()))?;
+    text.push('\n');
+    Ok(write_bytes_atomically(path, text.as_bytes())?)
 }

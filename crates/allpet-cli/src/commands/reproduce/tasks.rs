@@ -1,23 +1,23 @@
 //! The five tasks: data, training, and every way to restore in one harness ([`allpet::tasks::study`]).
 
-use super::Args;
-use super::markdown::{difference, spread, table};
-use crate::fault::{Fault, Result};
+use super::restoration::{
+    UNET, Workshop, given, kept, on_range, recipe, restored, section, test_set, train_set,
+};
+use super::{Args, write_json};
+use crate::fault::Result;
 use crate::model_file;
 use crate::progress;
 use crate::report::{Report, note};
 use allpet::candle::Device;
-use allpet::core::{Dataset, ParallelGeometry, Task, write_bytes_atomically};
-use allpet::foundation::{Ended, MODEL_FILE, Place};
+use allpet::core::{ParallelGeometry, Task, write_bytes_atomically};
+use allpet::sim::TaskConfig;
+use allpet::sim::simulate_task;
 use allpet::sim::tasks::{LowDose, PairedTask};
-use allpet::sim::{Split, TaskConfig, simulate_task};
 use allpet::tasks::classical::UniformWater;
-use allpet::tasks::study::{Cases, Cell, Row, cell};
-use allpet::tasks::{Downstream, RestoreRequest, Restored, Restorer, TaskRun, train_tasks};
-use allpet::train::{JsonLines, Observer};
+use allpet::tasks::study::{Cases, Row};
+use allpet::tasks::{Downstream, Restorer};
 use ndarray::{Array4, Axis};
 use serde_json::{Value, json};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
@@ -25,15 +25,10 @@ use std::time::Instant;
 const OURS: &str = include_str!("../../../../../docs/recipes/tasks.toml");
 const BASELINE: &str = include_str!("../../../../../docs/recipes/tasks-unet.toml");
 
-const TRAIN_SEED: u64 = 11;
-const TEST_SEED: u64 = 12;
-
 /// Evaluations of the network for one sample.
 const EVALUATIONS: [usize; 4] = [1, 5, 10, 20];
 /// Evaluations and samples of the mean.
 const MEAN_OF: (usize, usize) = (5, 8);
-
-const UNET: &str = "U-Net";
 
 /// How much is computed.
 struct Scale {
@@ -97,17 +92,10 @@ pub(super) fn run(args: &Args) -> Result<Report> {
     let mut text = String::new();
     let mut all = serde_json::Map::new();
     for set in &sets {
-        let path = args.out.join(format!("tasks-{}.json", set.id));
-        let found = args.resume.then(|| std::fs::read(&path).ok()).flatten();
-        let value: Value = match found.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-            Some(value) => value,
-            None => {
-                note(&format!("{}: restoring", set.title));
-                let value = judge(set, &ours, &unet, &scale, args.quick)?;
-                write_json(&path, &value)?;
-                value
-            }
-        };
+        let value = kept(&args.out, args.resume, &format!("tasks-{}", set.id), || {
+            note(&format!("{}: restoring", set.title));
+            judge(set, &ours, &unet, &scale, args.quick)
+        })?;
         text.push_str(value["markdown"].as_str().unwrap_or_default());
         all.insert(set.id.to_owned(), value);
     }
@@ -121,24 +109,9 @@ pub(super) fn run(args: &Args) -> Result<Report> {
     ))
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|e| Fault::Other(e.to_string()))?;
-    text.push('\n');
-    Ok(write_bytes_atomically(path, text.as_bytes())?)
-}
-
 /// The test sets: six of the training's own kind, and six from elsewhere.
 fn sets(scale: &Scale, own: ParallelGeometry) -> Result<Vec<Set>> {
-    let base = |task: PairedTask| TaskConfig {
-        task,
-        split: Split::Test,
-        count: scale.test,
-        subjects: scale.subjects,
-        seed: TEST_SEED,
-        geometry: own,
-        image_size: own.bins,
-        ..TaskConfig::default()
-    };
+    let base = |task: PairedTask| test_set(task, scale.test, own);
     let dose = |dose: f64| {
         PairedTask::LowDose(LowDose {
             dose,
@@ -236,7 +209,7 @@ fn sets(scale: &Scale, own: ParallelGeometry) -> Result<Vec<Set>> {
 fn obtain(
     args: &Args,
     name: &str,
-    recipe: &str,
+    text: &str,
     given: Option<&Path>,
     scale: &Scale,
     sets: &[Set],
@@ -248,62 +221,32 @@ fn obtain(
     if let Some(path) = given {
         return model_file::load_tasks(Some(path), device);
     }
-    let folder = args.out.join(name);
-    let path = folder.join(MODEL_FILE);
-    if args.resume && path.exists() {
-        return model_file::load_tasks(Some(&path), device);
-    }
-    let mut config: TaskRun = toml::from_str(recipe).map_err(|e| Fault::Other(e.message().to_owned()))?;
-    if args.quick {
-        config.train.steps = 2;
-        config.train.warmup = 1;
-        config.train.batch = 2;
-    }
-    note(&format!("{name}: simulating {} pairs for each task", scale.train));
-    let data = sets
-        .iter()
-        .filter(|set| !set.shifted)
-        .map(|set| {
-            let config = TaskConfig {
-                split: Split::Train,
-                count: scale.train,
-                seed: TRAIN_SEED,
-                ..set.config.clone()
-            };
-            Ok(simulate_task(&config, &|_| {})?)
-        })
-        .collect::<Result<Vec<Dataset>>>()?;
-    note(&format!(
-        "{name}: training {} steps of {}",
-        config.train.steps, config.train.batch
-    ));
-    let mut metrics = JsonLines::new(folder.join("metrics.jsonl"));
-    let observers: &mut [&mut dyn Observer] = &mut [&mut metrics];
-    let place = Place {
-        folder: &folder,
+    let workshop = Workshop {
+        out: &args.out,
         resume: args.resume,
-        stop: progress::stop_flag(),
         device,
     };
     let foundation = model_file::load(None, device)?.model;
-    match train_tasks(&config, &foundation, &data, place, observers)? {
-        Ended::Finished => model_file::load_tasks(Some(&path), device),
-        Ended::Interrupted(step) => Err(Fault::Other(format!(
-            "interrupted after {step} steps of {name}; the same command with --resume goes on"
-        ))),
-    }
+    workshop.obtain(name, &recipe(text, args.quick)?, &foundation, || {
+        note(&format!("{name}: simulating {} pairs for each task", scale.train));
+        sets.iter()
+            .filter(|set| !set.shifted)
+            .map(|set| train_set(&set.config, scale.train, scale.subjects))
+            .collect()
+    })
 }
 
 /// Every way to restore a set, and its table.
 fn judge(set: &Set, ours: &Restorer, unet: &Restorer, scale: &Scale, quick: bool) -> Result<Value> {
     let data = simulate_task(&set.config, &|_| {})?;
     let cases = Cases::new(&data)?;
-    let mut rows = vec![cases.score("input", cases.unrestored().view(), None, 0.0)?];
+    let mut rows = vec![given(&cases, "input", cases.unrestored().view())?];
     if !set.shifted {
         rows.extend(water(&cases)?);
     }
-    rows.push(cases.score("first estimate", cases.estimated().view(), None, 0.0)?);
+    rows.push(given(&cases, "first estimate", cases.estimated().view())?);
     rows.push(restored(&cases, unet, UNET, 1, 1)?);
+    rows.push(on_range(&cases, unet, "U-Net, onto the range")?);
     let (steps, samples) = scale.mean_of;
     for steps in scale.evaluations.iter().filter(|n| !set.shifted || **n == 1) {
         rows.push(restored(
@@ -321,11 +264,11 @@ fn judge(set: &Set, ours: &Restorer, unet: &Restorer, scale: &Scale, quick: bool
         steps,
         samples,
     )?);
-    rows.push(on_range(&cases, ours)?);
+    rows.push(on_range(&cases, ours, "bridge, 1 eval., onto the range")?);
     if !set.shifted {
         rows.push(ceiling(&cases, ours)?);
     }
-    let markdown = markdown(set, &cases, &rows, quick)?;
+    let markdown = section(set.title, &set.config, &rows, UNET, quick)?;
     Ok(json!({
         "title": set.title,
         "seed": set.config.seed,
@@ -333,47 +276,6 @@ fn judge(set: &Set, ours: &Restorer, unet: &Restorer, scale: &Scale, quick: bool
         "rows": rows,
         "markdown": markdown,
     }))
-}
-
-fn restored(cases: &Cases, model: &Restorer, name: &str, steps: usize, samples: usize) -> Result<Row> {
-    let start = Instant::now();
-    let restored = restore(cases, model, steps, samples)?;
-    let seconds = start.elapsed().as_secs_f64();
-    let uncertainty = (samples > 1).then(|| (restored.sd.view(), samples));
-    Ok(cases.score(name, restored.mean.view(), uncertainty, seconds)?)
-}
-
-/// One evaluation, moved onto the range of the Radon transform.
-fn on_range(cases: &Cases, model: &Restorer) -> Result<Row> {
-    let start = Instant::now();
-    let mut restored = restore(cases, model, 1, 1)?;
-    restored.project_onto_range(&cases.geometry, Restored::RANGE_ITERATIONS)?;
-    let seconds = start.elapsed().as_secs_f64();
-    Ok(cases.score(
-        "bridge, 1 eval., onto the range",
-        restored.mean.view(),
-        None,
-        seconds,
-    )?)
-}
-
-fn restore(cases: &Cases, model: &Restorer, steps: usize, samples: usize) -> Result<Restored> {
-    let request = RestoreRequest {
-        shown: cases.shown.clone(),
-        steps,
-        samples,
-        first_estimates: (cases.geometry == *model.geometry()).then(|| cases.first_estimates.clone()),
-        ..RestoreRequest::new(cases.task)
-    };
-    Ok(
-        model.restore_resampled(cases.inputs.view(), &cases.geometry, &request, &mut |_, _| {
-            if progress::stopped() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })?,
-    )
 }
 
 /// Attenuation by uniform water, before the noise is taken out as well.
@@ -402,80 +304,4 @@ fn ceiling(cases: &Cases, model: &Restorer) -> Result<Row> {
             .assign(&model.round_trip(truth)?);
     }
     Ok(cases.score("round trip of the truth", out.view(), None, 0.0)?)
-}
-
-fn markdown(set: &Set, cases: &Cases, rows: &[Row], quick: bool) -> Result<String> {
-    let beside = rows.iter().find(|row| row.name == UNET);
-    let cells = |values: &[f64], other: &[f64]| -> Result<Cell> { Ok(cell(values, other, set.config.seed)?) };
-    let mut lines = vec![
-        [
-            "",
-            "PSNR (dB)",
-            "to U-Net",
-            "SSIM",
-            "NMSE",
-            "RMSE",
-            "image PSNR (dB)",
-            "to U-Net",
-            "SSIM",
-            "NMSE",
-            "RMSE",
-            "contrast error",
-            "in 90 %",
-            "s",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-    ];
-    for row in rows {
-        let other = beside.unwrap_or(row);
-        let mut line = vec![row.name.clone()];
-        for (own, other) in [(&row.sinogram, &other.sinogram), (&row.image, &other.image)] {
-            let [psnr, ssim, nmse, rmse] = [
-                cells(&own.psnr, &other.psnr)?,
-                cells(&own.ssim, &other.ssim)?,
-                cells(&own.nmse, &other.nmse)?,
-                cells(&own.rmse, &other.rmse)?,
-            ];
-            line.push(spread(psnr.mean, psnr.sd, 2));
-            line.push(match row.name == UNET {
-                true => String::new(),
-                false => difference(psnr.difference, psnr.interval, 2),
-            });
-            line.push(spread(ssim.mean, ssim.sd, 3));
-            line.push(spread(nmse.mean, nmse.sd, 4));
-            line.push(spread(rmse.mean, rmse.sd, 2));
-        }
-        line.push(match row.contrast.is_empty() {
-            true => String::new(),
-            false => format!(
-                "{:.3}",
-                row.contrast.iter().sum::<f64>() / row.contrast.len() as f64
-            ),
-        });
-        line.push(
-            row.coverage
-                .map(|c| format!("{:.1} %", 100.0 * c))
-                .unwrap_or_default(),
-        );
-        line.push(if row.seconds > 0.0 {
-            format!("{:.1}", row.seconds)
-        } else {
-            String::new()
-        });
-        lines.push(line);
-    }
-    let lesions = rows.first().map_or(0, |row| row.contrast.len());
-    let warning = if quick {
-        " **Quick run: these figures mean nothing.**"
-    } else {
-        ""
-    };
-    Ok(format!(
-        "### {}\n\n{} subjects, {lesions} lesions, seed {}.{warning}\n\n{}\n",
-        set.title,
-        cases.len(),
-        set.config.seed,
-        table(&lines)
-    ))
 }

@@ -1,0 +1,170 @@
+//! What the parts of the method are worth: short runs on two tasks, one part left out of each.
+//!
+//! The positive/negative loss (eq. 9) acts on the autoencoder, so leaving it out needs another autoencoder and, since the
+//! foundation's denoiser knows only the latents of its own, a run from nothing; that is compared with the other run from nothing.
+
+use super::restoration::{UNET, Workshop, given, kept, recipe, restored, section, test_set, train_set};
+use super::{Args, write_json};
+use crate::fault::{Fault, Result};
+use crate::model_file;
+use crate::output;
+use crate::progress;
+use crate::report::{Report, note};
+use allpet::core::{Dataset, Modality, Region, Task, write_bytes_atomically};
+use allpet::foundation::{
+    Foundation, MODEL_FILE, ModelConfig, RunConfig, train_autoencoder, train_foundation,
+};
+use allpet::sim::tasks::PairedTask;
+use allpet::sim::{Split, SynthesisConfig, TaskConfig, simulate_synthesis, simulate_task};
+use allpet::tasks::study::Cases;
+use allpet::tasks::{Method, Restorer, TaskRun};
+use serde_json::{Value, json};
+
+const RECIPE: &str = include_str!("../../../../../docs/recipes/ablation.toml");
+const AUTOENCODER: &str = include_str!("../../../../../docs/recipes/small-autoencoder.toml");
+
+/// The row that the others are compared with.
+const WHOLE: &str = "whole";
+/// The run whose autoencoder did not know the loss.
+const UNTIED: &str = "from nothing, without positive/negative loss";
+
+/// Name, folder, and what is changed of the recipe.
+type Variant = (&'static str, &'static str, fn(&mut TaskRun));
+
+const VARIANTS: [Variant; 6] = [
+    (UNET, "unet", |run| run.method = Method::Regression),
+    (WHOLE, "whole", |_| {}),
+    ("without Radon masks (RMAS, DMM)", "no-masks", |run| {
+        run.masks = false
+    }),
+    ("without attention (TMA)", "no-attention", |run| {
+        run.attention = false
+    }),
+    ("from nothing", "scratch", |run| run.from_scratch = true),
+    (UNTIED, "scratch-untied", |run| run.from_scratch = true),
+];
+
+pub(super) fn run(args: &Args) -> Result<Report> {
+    progress::stop_flag();
+    let device = args.device.cpu()?;
+    let (train, test) = if args.quick { (4, 2) } else { (500, 100) };
+    let foundation = model_file::load(None, &device)?.model;
+    let geometry = foundation.config().geometry;
+    let sets = [
+        ("low-dose-4", "Low dose, 1/4", Task::LowDose),
+        ("attenuation", "Attenuation correction", Task::Attenuation),
+    ]
+    .into_iter()
+    .map(|(id, title, task)| Ok((id, title, test_set(PairedTask::new(task)?, test, geometry))))
+    .collect::<Result<Vec<_>>>()?;
+    let workshop = Workshop {
+        out: &args.out,
+        resume: args.resume,
+        device: &device,
+    };
+    let base = recipe(RECIPE, args.quick)?;
+    let data = |name: &str| -> Result<Vec<Dataset>> {
+        note(&format!("{name}: simulating {train} pairs for each task"));
+        sets.iter().map(|(.., set)| train_set(set, train, test)).collect()
+    };
+    let mut models = Vec::new();
+    for (name, folder, change) in VARIANTS {
+        let mut config = base.clone();
+        change(&mut config);
+        let untied = (name == UNTIED)
+            .then(|| untied(&workshop, &foundation, args.quick))
+            .transpose()?;
+        let start = untied.as_ref().unwrap_or(&foundation);
+        models.push((name, workshop.obtain(folder, &config, start, || data(folder))?));
+    }
+    let mut text = String::new();
+    let mut all = serde_json::Map::new();
+    for (id, title, set) in &sets {
+        let value = kept(&args.out, args.resume, &format!("ablation-{id}"), || {
+            note(&format!("{title}: restoring"));
+            judge(title, set, &models, args.quick)
+        })?;
+        text.push_str(value["markdown"].as_str().unwrap_or_default());
+        all.insert((*id).to_owned(), value);
+    }
+    let markdown = args.out.join("ablation.md");
+    write_bytes_atomically(&markdown, text.as_bytes())?;
+    let path = args.out.join("ablation.json");
+    write_json(&path, &Value::Object(all))?;
+    Ok(Report::new(
+        json!({ "table": "ablation", "markdown": markdown, "json": path, "quick": args.quick }),
+        format!("{}: {} variants", markdown.display(), models.len()),
+    ))
+}
+
+/// One evaluation of every variant, beside the first estimate.
+fn judge(title: &str, set: &TaskConfig, models: &[(&str, Restorer)], quick: bool) -> Result<Value> {
+    let cases = Cases::new(&simulate_task(set, &|_| {})?)?;
+    let mut rows = vec![given(&cases, "first estimate", cases.estimated().view())?];
+    for (name, model) in models {
+        rows.push(restored(&cases, model, name, 1, 1)?);
+    }
+    let markdown = section(title, set, &rows, WHOLE, quick)?;
+    Ok(json!({ "title": title, "seed": set.seed, "rows": rows, "markdown": markdown }))
+}
+
+/// A foundation whose autoencoder never saw the positive/negative loss; its denoiser has taken one step and is not used.
+fn untied(workshop: &Workshop<'_>, shipped: &Foundation, quick: bool) -> Result<Foundation> {
+    let folder = |name: &str| workshop.out.join(name).join(MODEL_FILE);
+    let (autoencoder, path) = (folder("untied-autoencoder"), folder("untied-foundation"));
+    if !(workshop.resume && path.exists()) {
+        let mut model: ModelConfig = shipped.config().clone();
+        model.autoencoder.consistency_weight = 0.0;
+        let mut config: RunConfig =
+            toml::from_str(AUTOENCODER).map_err(|e| Fault::Other(e.message().to_owned()))?;
+        config.model = Some(model);
+        if quick {
+            config.train.steps = 2;
+            config.train.warmup = 1;
+            config.train.batch = 2;
+        }
+        note("untied-autoencoder: simulating its training data");
+        let data = synthesis_data(if quick { 50 } else { 1 })?;
+        note(&format!(
+            "untied-autoencoder: training {} steps",
+            config.train.steps
+        ));
+        output::make(&workshop.out.join("untied-autoencoder"))?;
+        workshop.train("untied-autoencoder", |place, observers| {
+            Ok(train_autoencoder(&config, &data, place, observers)?)
+        })?;
+        config.autoencoder = Some(autoencoder);
+        config.train.steps = 1;
+        config.train.warmup = 0;
+        output::make(&workshop.out.join("untied-foundation"))?;
+        workshop.train("untied-foundation", |place, observers| {
+            Ok(train_foundation(&config, &data, place, observers)?)
+        })?;
+    }
+    Ok(model_file::load(Some(&path), workshop.device)?.model)
+}
+
+/// The training data of the shipped autoencoder (docs/recipes/small.sh), fewer by a divisor.
+fn synthesis_data(divisor: usize) -> Result<Vec<Dataset>> {
+    let torso = [Region::Chest, Region::Abdomen];
+    [
+        (vec![Region::Brain], Modality::Pet, 400, 1),
+        (torso.to_vec(), Modality::Pet, 400, 2),
+        (vec![Region::Brain, torso[0], torso[1]], Modality::Ct, 150, 3),
+    ]
+    .into_iter()
+    .map(|(regions, modality, count, seed)| {
+        let config = SynthesisConfig {
+            regions,
+            modality,
+            split: Split::Train,
+            count: count / divisor,
+            subjects: 20,
+            seed,
+            counts: 1e7,
+            ..SynthesisConfig::default()
+        };
+        Ok(simulate_synthesis(&config, &|_| {})?)
+    })
+    .collect()
+}
