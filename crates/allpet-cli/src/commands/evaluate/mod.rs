@@ -1,0 +1,186 @@
+//! `allpet evaluate`: candidate images against reference images, pair by pair or as sets.
+
+mod figures;
+mod input;
+mod metric;
+mod pairs;
+mod sets;
+mod table;
+
+use crate::fault::{Result, given};
+use crate::output::by;
+use crate::report::Report;
+use allpet::metrics::Bootstrap;
+use allpet::metrics::image::SsimConvention;
+use figures::Figures;
+use input::{count, read, size, warn_of_range};
+use metric::{DEFAULT, Metric, names};
+use ndarray::ArrayD;
+use serde_json::json;
+use sets::Features;
+use std::path::PathBuf;
+
+/// Compare candidate images or sinograms with reference ones
+///
+/// psnr, ssim, ms-ssim, nmse, nrmse, rmse and mae compare pair by pair: both files hold arrays of one shape. fid, kid,
+/// precision-recall and nearest compare sets, whose sizes may differ. They stand on seeded random features here, not on
+/// those of an Inception network, so they rank sets but do not compare with published figures; fid, kid and nearest of a
+/// held-out set against the same reference tell how small they can be.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What is true: array [.., row, col] as .npy or .npz, or a dataset .safetensors (its `target`)
+    #[arg(long, value_name = "ARRAY")]
+    reference: PathBuf,
+    /// What is judged, in the same formats
+    #[arg(long, value_name = "ARRAY")]
+    candidate: PathBuf,
+    /// Metrics, separated by commas [default: psnr,ssim,nmse,rmse,mae]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "METRIC,..")]
+    metrics: Vec<Metric>,
+    /// Largest minus smallest value that an image may hold; psnr, ssim, ms-ssim and all metrics of sets need it
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    data_range: Option<f64>,
+    /// Convention of ssim: wang (Gaussian, interior), skimage (7 x 7 uniform) or torchmetrics (Gaussian, mirrored)
+    #[arg(long, default_value_t = SsimConvention::Wang, value_name = "CONVENTION")]
+    ssim: SsimConvention,
+    /// Seed of the bootstrap intervals, the random features and the subsets of kid
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+impl Args {
+    pub(crate) fn run(&self) -> Result<Report> {
+        let metrics = self.asked();
+        let range = self.range(&metrics)?;
+        let (reference, candidate) = (read(&self.reference)?, read(&self.candidate)?);
+        let pairs = metrics.iter().any(|m| !m.of_sets());
+        if pairs && reference.shape() != candidate.shape() {
+            return given(format!(
+                "{}: has shape {:?}; expected {:?}, the shape of {}, for metrics of pairs (fid, kid, precision-recall \
+                 and nearest compare sets of different size)",
+                self.candidate.display(),
+                candidate.shape(),
+                reference.shape(),
+                self.reference.display()
+            ));
+        }
+        if self.data_range.is_some() {
+            warn_of_range(&self.reference, &reference, range);
+        }
+        let settings = pairs::Settings {
+            range,
+            ssim: self.ssim,
+            seed: self.seed,
+        };
+        let mut figures = Figures::default();
+        for &metric in &metrics {
+            if let Some(pairs) = pairs::measure(metric, candidate.view(), reference.view(), settings)? {
+                pairs.write(&mut figures);
+            }
+        }
+        let (n, n_reference, size) = (count(&candidate), count(&reference), size(&candidate));
+        let sets: Vec<Metric> = metrics.into_iter().filter(|m| m.of_sets()).collect();
+        let features = match sets.is_empty() {
+            true => None,
+            false => Some(self.features(candidate, reference, range)?),
+        };
+        if let Some(features) = &features {
+            for &metric in &sets {
+                features.measure(metric, &mut figures)?;
+            }
+        }
+        let bootstrap = Bootstrap::new(self.seed);
+        let mut json = json!({
+            "n": n,
+            "n_reference": n_reference,
+            "data_range": self.data_range,
+            "seed": self.seed,
+            "bootstrap": { "level": bootstrap.level, "resamples": bootstrap.resamples },
+            "metrics": figures.json,
+        });
+        let mut lines = vec![format!(
+            "{} of {}{}",
+            match n == n_reference {
+                true => plural(n, "image"),
+                false => format!(
+                    "{} and {n_reference} reference images",
+                    plural(n, "candidate image")
+                ),
+            },
+            by(&size),
+            self.data_range
+                .map_or(String::new(), |r| format!(", data range {r}"))
+        )];
+        lines.push(String::new());
+        lines.extend(table::lines(&figures.rows));
+        lines.push(String::new());
+        if figures.rows.iter().any(|r| !r.interval.is_empty()) {
+            lines.push(format!(
+                "± standard deviation (n-1) over images; {:.0} % interval of the mean: bootstrap over images, {} resamples, seed {}",
+                100.0 * bootstrap.level,
+                bootstrap.resamples,
+                self.seed
+            ));
+        }
+        if let Some(features) = features {
+            lines.push(format!(
+                "{}: {} ({})",
+                names(&sets),
+                features.label,
+                features.origin
+            ));
+            json["label"] = features.label.into();
+        }
+        Ok(Report::new(json, lines.join("\n")))
+    }
+
+    /// Features of both sets, whose images are of one size.
+    fn features(&self, candidate: ArrayD<f32>, reference: ArrayD<f32>, range: f64) -> Result<Features> {
+        if size(&candidate) != size(&reference) {
+            return given(format!(
+                "{}: holds images of {}; expected {}, the size of those in {}",
+                self.candidate.display(),
+                by(&size(&candidate)),
+                by(&size(&reference)),
+                self.reference.display()
+            ));
+        }
+        Features::random(candidate, reference, range, self.seed)
+    }
+
+    /// Each metric once, in the order asked for.
+    fn asked(&self) -> Vec<Metric> {
+        let asked = match self.metrics.as_slice() {
+            [] => &DEFAULT,
+            some => some,
+        };
+        let mut once = Vec::new();
+        for metric in asked {
+            if !once.contains(metric) {
+                once.push(*metric);
+            }
+        }
+        once
+    }
+
+    /// The data range, which the metrics that need one never see unless it was given.
+    fn range(&self, metrics: &[Metric]) -> Result<f64> {
+        let needy: Vec<Metric> = metrics.iter().copied().filter(|m| m.needs_range()).collect();
+        match self.data_range {
+            Some(range) if range.is_finite() && range > 0.0 => Ok(range),
+            Some(range) => given(format!(
+                "--data-range is {range}; expected a finite number above 0"
+            )),
+            None if needy.is_empty() => Ok(f64::NAN),
+            None => given(format!(
+                "--data-range is missing; {} {} it: expected the largest minus the smallest value that an image may hold",
+                names(&needy),
+                if needy.len() == 1 { "needs" } else { "need" }
+            )),
+        }
+    }
+}
+
+fn plural(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
