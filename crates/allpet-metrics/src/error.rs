@@ -63,6 +63,19 @@ pub enum Error {
         /// What was being computed.
         what: &'static str,
     },
+    /// A file of weights that does not hold the network.
+    #[cfg(feature = "candle")]
+    #[error("{}: {what}", path.display())]
+    Weights {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What lacks or differs, and what was expected.
+        what: String,
+    },
+    /// The tensor library refused.
+    #[cfg(feature = "candle")]
+    #[error("Inception network: {0}")]
+    Candle(#[from] candle_core::Error),
 }
 
 /// Result with this crate's [`Error`].

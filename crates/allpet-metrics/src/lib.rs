@@ -29,6 +29,8 @@
 //!   by name ([`image::SsimConvention`], [`image::MsSsimConvention`]);
 //! - no metric returns NaN: shapes that differ, NaN inside and undefined ratios are errors that name the place. The
 //!   only infinity is the PSNR of identical images, +∞, which [`Accumulator`] counts apart from the mean;
+//! - distances between sets stand on features: seeded random ones, or with the feature `candle` those of Inception v3
+//!   in its FID form, whose weights the user brings ([`distribution`]);
 //! - a set is summarised by mean, sample standard deviation (n-1) and bootstrap interval of the images' values.
 
 pub mod distribution;
