@@ -12,6 +12,7 @@ mod pairs;
 mod restore;
 mod statistics;
 pub mod study;
+mod synthesis;
 mod training;
 
 pub use attention::{Attention, project};
@@ -22,7 +23,11 @@ pub use heads::{
 pub use model::{Restorer, TaskDescription, describe_tasks};
 pub use network::{Method, TaskNetwork};
 pub use objective::{BridgeObjective, RegressionObjective};
-pub use pairs::{Goal, PairAugmentation, PairBatch, PairSettings, PairSource};
+pub use pairs::{FirstEnd, Goal, PairAugmentation, PairBatch, PairSettings, PairSource};
 pub use restore::{Regions, RestoreRequest, Restored};
 pub use statistics::ScaleRatio;
+pub use synthesis::{
+    FIRST_SYNTHETIC_SUBJECT, JointNetwork, JointObjective, KindOfPairs, PairDescription, PairRun,
+    PairSynthesizer, SynthesisOfPairs, SynthesisedPairs, describe_pairs, train_pairs,
+};
 pub use training::{TaskRun, train_tasks};

@@ -26,6 +26,18 @@ pub enum Goal {
     Target,
 }
 
+/// What stands at the first end of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FirstEnd {
+    /// A first estimate by classical means, what a walk starts from ([`crate::Head::first_estimate`]). Its own scale codes
+    /// both ends: it is what is known when a sinogram is restored.
+    #[default]
+    Estimate,
+    /// The input itself, as it was measured, in the target's unit. The target's own scale codes both ends, through the mean
+    /// ratio of the two for each kind and prompt: a target is less noisy than its input, and so is its scale.
+    Input,
+}
+
 /// How pairs are varied on the way into a batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -48,7 +60,7 @@ impl Default for PairAugmentation {
 /// One batch of pairs; sinograms are coded.
 #[derive(Debug, Clone)]
 pub struct PairBatch {
-    /// `C_all` of the first estimates, `[B, 3, V, R]`.
+    /// `C_all` of the first ends, `[B, 3, V, R]`.
     pub first: Tensor,
     /// The inputs themselves, `[B, 1, V, R]`.
     pub input: Tensor,
@@ -68,6 +80,8 @@ struct Pair {
     input: usize,
     target: Vec<f32>,
     scale: f32,
+    /// Scales that first end and target are coded by.
+    coding: [f32; 2],
     prompt: Prompt,
     kind: usize,
 }
@@ -84,6 +98,7 @@ pub struct PairSource {
     inputs: Vec<Input>,
     pairs: Vec<Pair>,
     ratios: Vec<ScaleRatio>,
+    ratios_of_kinds: Vec<Vec<ScaleRatio>>,
     tasks: Vec<Downstream>,
     model: ModelConfig,
     generator: MaskGenerator,
@@ -128,6 +143,19 @@ impl PairSource {
     /// # Errors
     /// Data of no paired task, of another geometry, or that show nothing; settings outside their range.
     pub fn new(data: &[Dataset], settings: &PairSettings<'_>, device: &Device) -> Result<Self> {
+        Self::with_first(data, settings, FirstEnd::Estimate, device)
+    }
+
+    /// [`PairSource::new`] with another first end.
+    ///
+    /// # Errors
+    /// As [`PairSource::new`].
+    pub fn with_first(
+        data: &[Dataset],
+        settings: &PairSettings<'_>,
+        first: FirstEnd,
+        device: &Device,
+    ) -> Result<Self> {
         let model = settings.model;
         let mut faults = Vec::new();
         for (name, value) in [
@@ -148,6 +176,7 @@ impl PairSource {
             inputs: Vec::new(),
             pairs: Vec::new(),
             ratios: Vec::new(),
+            ratios_of_kinds: Vec::new(),
             tasks: Vec::new(),
             generator: MaskGenerator::new(model.augmentation.masks.clone(), model.geometry)?,
             masks: model.augmentation.clone(),
@@ -158,7 +187,7 @@ impl PairSource {
             device: device.clone(),
         };
         for set in data {
-            source.extend(set, settings)?;
+            source.extend(set, settings, first)?;
         }
         if source.pairs.is_empty() {
             return Err(Error::Invalid {
@@ -166,15 +195,48 @@ impl PairSource {
                 faults: vec!["no pairs".into()],
             });
         }
-        let ratio = |pair: &Pair| {
-            let ratio = f64::from(pair.scale / source.inputs[pair.input].scale);
-            (pair.prompt, ratio)
-        };
-        source.ratios = measure_ratios(&source.pairs.iter().map(ratio).collect::<Vec<_>>());
+        source.ratios = measure_ratios(&source.ratios_where(|_| true));
+        source.ratios_of_kinds = (0..source.kinds())
+            .map(|kind| measure_ratios(&source.ratios_where(|pair| pair.kind == kind)))
+            .collect();
+        let coding: Vec<[f32; 2]> = source
+            .pairs
+            .iter()
+            .map(|pair| source.coding(pair, first))
+            .collect();
+        for (pair, coding) in source.pairs.iter_mut().zip(coding) {
+            pair.coding = coding;
+        }
         Ok(source)
     }
 
-    fn extend(&mut self, set: &Dataset, settings: &PairSettings<'_>) -> Result<()> {
+    /// Scales of targets over those of their first ends, with the prompts they stand under.
+    fn ratios_where(&self, wanted: impl Fn(&Pair) -> bool) -> Vec<(Prompt, f64)> {
+        let pairs = self.pairs.iter().filter(|pair| wanted(pair));
+        pairs
+            .map(|pair| {
+                let ratio = f64::from(pair.scale / self.inputs[pair.input].scale);
+                (pair.prompt, ratio)
+            })
+            .collect()
+    }
+
+    fn coding(&self, pair: &Pair, first: FirstEnd) -> [f32; 2] {
+        let known = match first {
+            FirstEnd::Estimate => &self.ratios,
+            FirstEnd::Input => &self.ratios_of_kinds[pair.kind],
+        };
+        let ratio = ratio_of(known, &pair.prompt).unwrap_or(1.0) as f32;
+        match first {
+            FirstEnd::Estimate => {
+                let scale = self.inputs[pair.input].scale;
+                [scale, scale * ratio]
+            }
+            FirstEnd::Input => [pair.scale / ratio, pair.scale],
+        }
+    }
+
+    fn extend(&mut self, set: &Dataset, settings: &PairSettings<'_>, first_end: FirstEnd) -> Result<()> {
         set.validate()?;
         let task = Downstream::of(set)?;
         let geometry = self.model.geometry;
@@ -219,9 +281,13 @@ impl PairSource {
             return Err(shape(name, found.shape()));
         }
         let gain = task.head().gain() as f32;
-        let estimates = task
-            .head()
-            .first_estimate(inputs.mapv(|v| v.max(0.0)).view(), &geometry)?;
+        let estimates = match first_end {
+            FirstEnd::Estimate => {
+                let counts = inputs.mapv(|v| v.max(0.0));
+                Some(task.head().first_estimate(counts.view(), &geometry)?)
+            }
+            FirstEnd::Input => None,
+        };
         let before = match self.tasks.iter().position(|known| *known == task) {
             Some(at) => at,
             None => {
@@ -233,7 +299,10 @@ impl PairSource {
         for (i, (input, targets)) in inputs.outer_iter().zip(targets.outer_iter()).enumerate() {
             let said = set.prompts.get(i).copied().unwrap_or_default();
             let sinogram: Vec<f32> = input.iter().map(|v| v.max(0.0) * gain).collect();
-            let first: Vec<f32> = estimates.index_axis(Axis(0), i).iter().copied().collect();
+            let first: Vec<f32> = match &estimates {
+                Some(estimates) => estimates.index_axis(Axis(0), i).iter().copied().collect(),
+                None => sinogram.clone(),
+            };
             let scale = self.model.intensity.scale(&first).map_err(|e| Error::Mismatch {
                 what: format!("sample {i} of {}", inputs.len_of(Axis(0))),
                 expected: "a sinogram with counts".into(),
@@ -265,6 +334,7 @@ impl PairSource {
                     input: self.inputs.len() - 1,
                     target,
                     scale,
+                    coding: [1.0; 2],
                     prompt,
                     kind: first_kind + output,
                 });
@@ -286,6 +356,17 @@ impl PairSource {
     /// Scales of the targets over those of their inputs.
     pub fn ratios(&self) -> &[ScaleRatio] {
         &self.ratios
+    }
+
+    /// [`PairSource::ratios`] of every kind by itself, in the order of [`PairBatch::kinds`].
+    pub(crate) fn ratios_of_kinds(&self) -> &[Vec<ScaleRatio>] {
+        &self.ratios_of_kinds
+    }
+
+    /// Prompts and scales of the targets of a kind.
+    pub(crate) fn target_scales(&self, kind: usize) -> Vec<(Prompt, f64)> {
+        let pairs = self.pairs.iter().filter(|pair| pair.kind == kind);
+        pairs.map(|pair| (pair.prompt, f64::from(pair.scale))).collect()
     }
 
     /// The tasks in the data.
@@ -324,17 +405,17 @@ impl PairSource {
             let intensity = self.model.intensity;
             turn(&input.first, &geometry, shift, &mut turned);
             let first = &mut firsts[slot * 3 * size..][..3 * size];
-            split(&turned, mask, input.scale, intensity, first);
+            let [of_first, of_target] = pair.coding;
+            split(&turned, mask, of_first, intensity, first);
             turn(&input.sinogram, &geometry, shift, &mut turned);
             for (to, from) in inputs[slot * size..][..size].iter_mut().zip(&turned) {
-                *to = intensity.encode(*from, input.scale);
+                *to = intensity.encode(*from, of_first);
             }
             turn(&pair.target, &geometry, shift, &mut turned);
-            let scale = input.scale * ratio_of(&self.ratios, &pair.prompt).unwrap_or(1.0) as f32;
             split(
                 &turned,
                 mask,
-                scale,
+                of_target,
                 intensity,
                 &mut targets[slot * 3 * size..][..3 * size],
             );

@@ -176,7 +176,7 @@ pub fn train_tasks(
 }
 
 /// What tells one foundation's weights from another's, so that a run is not resumed on others.
-fn weights_of(foundation: &Foundation) -> Result<String> {
+pub(crate) fn weights_of(foundation: &Foundation) -> Result<String> {
     let mut sum = 0f64;
     for (number, tensor) in foundation.tensors("").values().enumerate() {
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
