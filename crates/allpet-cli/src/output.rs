@@ -11,6 +11,18 @@ pub(crate) fn file(path: &Path, formats: &[Format]) -> Result<()> {
 
 /// The same for another option than `--out`.
 pub(crate) fn file_of(option: &str, path: &Path, formats: &[Format]) -> Result<()> {
+    let fits = Format::from_extension(path).is_some_and(|f| formats.contains(&f));
+    let known: Vec<&str> = formats.iter().map(|f| extension(*f)).collect();
+    writable(option, path, fits, &known)
+}
+
+/// A file that is none of the formats, by the end of its name in small or large letters.
+pub(crate) fn named(option: &str, path: &Path, ends: &[&str]) -> Result<()> {
+    let name = path.to_string_lossy().to_lowercase();
+    writable(option, path, ends.iter().any(|end| name.ends_with(end)), ends)
+}
+
+fn writable(option: &str, path: &Path, fits: bool, known: &[&str]) -> Result<()> {
     parent(option, path)?;
     if path.is_dir() {
         return given(format!(
@@ -18,8 +30,7 @@ pub(crate) fn file_of(option: &str, path: &Path, formats: &[Format]) -> Result<(
             path.display()
         ));
     }
-    if Format::from_extension(path).is_none_or(|f| !formats.contains(&f)) {
-        let known: Vec<&str> = formats.iter().map(|f| extension(*f)).collect();
+    if !fits {
         return given(format!(
             "{option} {}: expected a name ending in {}",
             path.display(),

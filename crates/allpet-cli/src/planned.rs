@@ -4,7 +4,7 @@ use crate::fault::Fault;
 use std::ffi::OsString;
 
 /// Options of a command.
-const OPTIONS: &[(&str, &[&str])] = &[("evaluate", &["--inception", "--report"])];
+const OPTIONS: &[(&str, &[&str])] = &[("evaluate", &["--inception"])];
 
 /// Words of an option (or of the first plain word, `""`) of a command.
 const CHOICES: &[(&str, &str, &[&str])] = &[

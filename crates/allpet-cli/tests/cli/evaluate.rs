@@ -310,12 +310,11 @@ fn parts_that_are_not_built_say_so() {
         ("--metrics=fid,is", "evaluate --metrics is"),
         ("--metrics fid --inception w.safetensors", "evaluate --inception"),
         ("--inception=w.safetensors", "evaluate --inception"),
-        ("--report out.html", "evaluate --report"),
     ] {
         folder.fails(2, &format!("{line} {options}"), &[words, "is not built yet"]);
     }
     let help = folder.ok("evaluate --help");
-    for word in ["--inception", "--report", "[possible values: is", " is,"] {
+    for word in ["--inception", "[possible values: is", " is,"] {
         assert!(!help.contains(word), "{word}\n{help}");
     }
 }

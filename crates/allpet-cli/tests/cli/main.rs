@@ -4,6 +4,7 @@
 
 mod arrays;
 mod evaluate;
+mod evaluate_report;
 mod faults;
 mod formats;
 mod model;

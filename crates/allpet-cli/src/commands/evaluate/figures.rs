@@ -1,6 +1,7 @@
 //! Figures as JSON and as rows of a table.
 
 use crate::fault::Result;
+use allpet::metrics::distribution::Neighbour;
 use allpet::metrics::{Accumulator, Bootstrap, Interval, Summary};
 use serde_json::{Map, Value, json};
 
@@ -18,6 +19,8 @@ pub(super) struct Row {
 pub(super) struct Figures {
     pub(super) json: Map<String, Value>,
     pub(super) rows: Vec<Row>,
+    /// The reference nearest to each candidate, where it was asked for.
+    pub(super) neighbours: Option<Vec<Neighbour>>,
 }
 
 impl Figures {

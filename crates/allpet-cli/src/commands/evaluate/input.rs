@@ -3,7 +3,7 @@
 use crate::fault::{Fault, Result, given};
 use crate::report::note;
 use allpet::io::{Format, detect, read_array, read_dataset};
-use ndarray::{Array3, ArrayD};
+use ndarray::{ArrayD, ArrayViewD, CowArray, Ix3};
 use std::path::Path;
 
 /// An array of at least one image.
@@ -57,20 +57,19 @@ pub(super) fn warn_of_range(path: &Path, reference: &ArrayD<f32>, range: f64) {
 }
 
 /// Rows and columns.
-pub(super) fn size(array: &ArrayD<f32>) -> Vec<usize> {
+pub(super) fn size(array: ArrayViewD<'_, f32>) -> Vec<usize> {
     array.shape()[array.ndim().saturating_sub(2)..].to_vec()
 }
 
 /// Images in `[.., row, col]`.
-pub(super) fn count(array: &ArrayD<f32>) -> usize {
-    array.len() / size(array).iter().product::<usize>().max(1)
+pub(super) fn count(array: ArrayViewD<'_, f32>) -> usize {
+    array.len() / size(array.view()).iter().product::<usize>().max(1)
 }
 
 /// `[.., row, col]` as `[n, row, col]`.
-pub(super) fn stack(array: ArrayD<f32>) -> Result<Array3<f32>> {
-    let (n, size) = (count(&array), size(&array));
-    let shape = (n, size[0], size[1]);
-    let flat = array.as_standard_layout().into_owned();
-    flat.into_shape_with_order(shape)
+pub(super) fn stack(array: ArrayViewD<'_, f32>) -> Result<CowArray<'_, f32, Ix3>> {
+    let (n, size) = (count(array.view()), size(array.view()));
+    CowArray::from(array)
+        .into_shape_with_order((n, size[0], size[1]))
         .map_err(|e| Fault::Other(e.to_string()))
 }

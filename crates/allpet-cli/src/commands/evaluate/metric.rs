@@ -61,6 +61,20 @@ impl Metric {
         )
     }
 
+    /// Whether a better candidate has a larger value; for metrics of pairs.
+    pub(super) fn rises_with_quality(self) -> bool {
+        matches!(self, Self::Psnr | Self::Ssim | Self::MsSsim)
+    }
+
+    /// What a value is measured in, where it has a unit.
+    pub(super) fn unit(self) -> &'static str {
+        match self {
+            Self::Psnr => "dB",
+            Self::Rmse | Self::Mae => "unit of the images",
+            _ => "",
+        }
+    }
+
     pub(super) fn needs_range(self) -> bool {
         self.of_sets() || matches!(self, Self::Psnr | Self::Ssim | Self::MsSsim)
     }

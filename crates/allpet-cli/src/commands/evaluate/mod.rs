@@ -4,6 +4,7 @@ mod figures;
 mod input;
 mod metric;
 mod pairs;
+mod report;
 mod sets;
 mod table;
 
@@ -15,7 +16,8 @@ use allpet::metrics::image::SsimConvention;
 use figures::Figures;
 use input::{count, read, size, warn_of_range};
 use metric::{DEFAULT, Metric, names};
-use ndarray::ArrayD;
+use ndarray::ArrayViewD;
+use report::Side;
 use serde_json::json;
 use sets::Features;
 use std::path::PathBuf;
@@ -46,15 +48,21 @@ pub(crate) struct Args {
     /// Seed of the bootstrap intervals, the random features and the subsets of kid
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Also write the figures as one .html page: tables, box plots, pictures of errors and line profiles
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
         let metrics = self.asked();
         let range = self.range(&metrics)?;
+        if let Some(path) = &self.report {
+            report::check(path)?;
+        }
         let (reference, candidate) = (read(&self.reference)?, read(&self.candidate)?);
-        let pairs = metrics.iter().any(|m| !m.of_sets());
-        if pairs && reference.shape() != candidate.shape() {
+        let paired = metrics.iter().any(|m| !m.of_sets());
+        if paired && reference.shape() != candidate.shape() {
             return given(format!(
                 "{}: has shape {:?}; expected {:?}, the shape of {}, for metrics of pairs (fid, kid, precision-recall \
                  and nearest compare sets of different size)",
@@ -73,16 +81,20 @@ impl Args {
             seed: self.seed,
         };
         let mut figures = Figures::default();
+        let mut pairs = Vec::new();
         for &metric in &metrics {
-            if let Some(pairs) = pairs::measure(metric, candidate.view(), reference.view(), settings)? {
-                pairs.write(&mut figures);
+            if let Some(measured) = pairs::measure(metric, candidate.view(), reference.view(), settings)? {
+                measured.write(&mut figures);
+                pairs.push(measured);
             }
         }
-        let (n, n_reference, size) = (count(&candidate), count(&reference), size(&candidate));
+        let (n, n_reference) = (count(candidate.view()), count(reference.view()));
+        let size = size(candidate.view());
         let sets: Vec<Metric> = metrics.into_iter().filter(|m| m.of_sets()).collect();
+        let rows_of_pairs = figures.rows.len();
         let features = match sets.is_empty() {
             true => None,
-            false => Some(self.features(candidate, reference, range)?),
+            false => Some(self.features(candidate.view(), reference.view(), range)?),
         };
         if let Some(features) = &features {
             for &metric in &sets {
@@ -90,6 +102,25 @@ impl Args {
             }
         }
         let bootstrap = Bootstrap::new(self.seed);
+        if let Some(path) = &self.report {
+            let content = report::Content {
+                reference: Side {
+                    path: &self.reference,
+                    array: reference.view(),
+                },
+                candidate: Side {
+                    path: &self.candidate,
+                    array: candidate.view(),
+                },
+                data_range: self.data_range,
+                ssim: self.ssim,
+                bootstrap,
+                pairs: &pairs,
+                sets: features.as_ref().map(|f| (f, &figures.rows[rows_of_pairs..])),
+                neighbours: figures.neighbours.as_deref(),
+            };
+            report::write(path, &content)?;
+        }
         let mut json = json!({
             "n": n,
             "n_reference": n_reference,
@@ -131,17 +162,27 @@ impl Args {
             ));
             json["label"] = features.label.into();
         }
+        if let Some(path) = &self.report {
+            lines.push(format!("{}: the page of these figures", path.display()));
+            json["report"] = json!(path);
+        }
         Ok(Report::new(json, lines.join("\n")))
     }
 
     /// Features of both sets, whose images are of one size.
-    fn features(&self, candidate: ArrayD<f32>, reference: ArrayD<f32>, range: f64) -> Result<Features> {
-        if size(&candidate) != size(&reference) {
+    fn features(
+        &self,
+        candidate: ArrayViewD<'_, f32>,
+        reference: ArrayViewD<'_, f32>,
+        range: f64,
+    ) -> Result<Features> {
+        let (of_candidate, of_reference) = (size(candidate.view()), size(reference.view()));
+        if of_candidate != of_reference {
             return given(format!(
                 "{}: holds images of {}; expected {}, the size of those in {}",
                 self.candidate.display(),
-                by(&size(&candidate)),
-                by(&size(&reference)),
+                by(&of_candidate),
+                by(&of_reference),
                 self.reference.display()
             ));
         }

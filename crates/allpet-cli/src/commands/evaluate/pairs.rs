@@ -21,6 +21,8 @@ pub(super) struct Settings {
 pub(super) struct PairFigures {
     pub(super) metric: Metric,
     pub(super) convention: &'static str,
+    /// One per image, in the order of the file; +∞ is the PSNR of identical images.
+    pub(super) values: Vec<f64>,
     pub(super) summary: Summary,
 }
 
@@ -45,10 +47,12 @@ pub(super) fn measure(
         Metric::Mae => (mae(x, y)?, "mean of |x-y|"),
         Metric::Fid | Metric::Kid | Metric::PrecisionRecall | Metric::Nearest => return Ok(None),
     };
+    let values: Vec<f64> = values.iter().copied().collect();
     Ok(Some(PairFigures {
         metric,
         convention,
-        summary: summary(values, seed)?,
+        summary: summary(values.iter().copied(), seed)?,
+        values,
     }))
 }
 

@@ -5,10 +5,10 @@ use super::input::stack;
 use super::metric::Metric;
 use crate::fault::Result;
 use allpet::metrics::distribution::{
-    KernelSettings, Neighbour, RandomFeatures, frechet_distance_of, kernel_distance, nearest_neighbours,
+    KernelSettings, RandomFeatures, frechet_distance_of, kernel_distance, nearest_neighbours,
     precision_recall,
 };
-use ndarray::{Array2, ArrayD};
+use ndarray::{Array2, ArrayViewD};
 use serde_json::json;
 
 /// Neighbours that set the radius of a ball in precision and recall, as published.
@@ -32,13 +32,15 @@ pub(super) struct Features {
 impl Features {
     /// Seeded random features of images `[.., row, col]`.
     pub(super) fn random(
-        candidate: ArrayD<f32>,
-        reference: ArrayD<f32>,
+        candidate: ArrayViewD<'_, f32>,
+        reference: ArrayViewD<'_, f32>,
         range: f64,
         seed: u64,
     ) -> Result<Self> {
         let bank = RandomFeatures::new(seed);
-        let features = |images| -> Result<Array2<f64>> { Ok(bank.extract(stack(images)?.view(), range)?) };
+        let features = |images: ArrayViewD<'_, f32>| -> Result<Array2<f64>> {
+            Ok(bank.extract(stack(images)?.view(), range)?)
+        };
         Ok(Self {
             candidate: features(candidate)?,
             reference: features(reference)?,
@@ -139,7 +141,7 @@ impl Features {
     }
 
     fn nearest(&self, figures: &mut Figures) -> Result<()> {
-        let neighbours = self.neighbours()?;
+        let neighbours = nearest_neighbours(self.candidate.view(), self.reference.view())?;
         let copies = neighbours.iter().filter(|n| n.distance == 0.0).count();
         let summary = summary(neighbours.iter().map(|n| n.relative), self.seed)?;
         let mut json = figures_of(&summary);
@@ -159,11 +161,7 @@ impl Features {
                 }
             ),
         );
+        figures.neighbours = Some(neighbours);
         Ok(())
-    }
-
-    /// The reference nearest to each candidate.
-    fn neighbours(&self) -> Result<Vec<Neighbour>> {
-        Ok(nearest_neighbours(self.candidate.view(), self.reference.view())?)
     }
 }
