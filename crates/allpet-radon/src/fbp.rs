@@ -5,12 +5,12 @@
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::gather::Gathering;
+use crate::gather::{add_lines, add_slices};
 use crate::operator::exchange_tail;
 use crate::pool::{Buffer, Pool};
 use crate::simd::{Instructions, LANES, Level};
-use crate::slices::{Part, in_parts};
-use crate::tent::{Ray, Tents};
+use crate::slices::{Interleave, Part, Separate, alike, in_parts};
+use crate::tent::{LINES, Ray, Tents};
 use allpet_core::{ImageGrid, ParallelGeometry};
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use rayon::prelude::*;
@@ -19,6 +19,10 @@ use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use std::f64::consts::PI;
 use std::fmt;
 use std::sync::Arc;
+
+/// Views that are filtered and then back-projected before the next are: with sixteen slices they fill some of the second cache,
+/// and there are enough of them for many threads.
+const BLOCK: usize = 64;
 
 /// Filtered back-projection; the image has the values of the object at any pixel and bin size.
 ///
@@ -37,7 +41,8 @@ pub struct Fbp {
     to_frequency: Arc<dyn RealToComplex<f32>>,
     to_space: Arc<dyn ComplexToReal<f32>>,
     weights: Vec<f64>,
-    back: Gathering,
+    /// Every block of views, its rows counted from its first view.
+    blocks: Vec<Tents>,
     level: Level,
     pool: Pool,
     #[cfg(feature = "cuda")]
@@ -79,16 +84,21 @@ impl Fbp {
             + 1.0;
         let beyond = missing.clamp(0.0, 4.0 * geometry.bins as f64) as usize;
         // Long enough for a linear convolution over the widened view: nothing wraps around.
-        let length = (2 * (geometry.bins + beyond)).next_power_of_two().max(4);
+        let length = fast_length(2 * (geometry.bins + beyond));
         let response = filter.response(length, geometry.bin_mm, cutoff)?;
         let rays = rays(&grid, &geometry, beyond);
         let width = geometry.bins + 2 * beyond;
-        let back = Gathering {
-            rows: grid.rows,
-            cols: grid.cols,
-            straight: Tents::new(&rays, width, 1.0, false),
-            turned: Tents::new(&[], width, 1.0, false),
-        };
+        let blocks = rays
+            .chunks(BLOCK)
+            .map(|rays| {
+                let counted = |(source, ray): (usize, &Ray)| Ray {
+                    source,
+                    ..ray.clone()
+                };
+                let rays: Vec<Ray> = rays.iter().enumerate().map(counted).collect();
+                Tents::new(&rays, width, 1.0, false)
+            })
+            .collect();
         let mut planner = RealFftPlanner::<f32>::new();
         Ok(Self {
             grid,
@@ -101,7 +111,7 @@ impl Fbp {
             to_frequency: planner.plan_fft_forward(length),
             to_space: planner.plan_fft_inverse(length),
             weights,
-            back,
+            blocks,
             level: Level::best(),
             pool: Pool::default(),
             #[cfg(feature = "cuda")]
@@ -145,25 +155,46 @@ impl Fbp {
         let [views, bins] = self.geometry.shape();
         let image_size = self.grid.rows * self.grid.cols;
         let batch = sinogram.len() / (views * bins);
-        in_parts(
-            sinogram,
-            image.view_mut(),
-            (batch, views * bins, image_size),
-            |part| {
-                match part {
-                    Part::One(from, to) => {
-                        let filtered = self.filtered::<1>(from)?;
-                        self.back.one(self.level, &self.pool, &filtered, to);
-                    }
-                    Part::Many(from, to) => {
-                        let filtered = self.filtered::<LANES>(from)?;
-                        self.back.many(self.level, &self.pool, &filtered, to);
-                    }
-                }
-                Ok::<(), Error>(())
-            },
-        )?;
+        let sizes = (batch, views * bins, image_size);
+        in_parts(sinogram, image.view_mut(), sizes, |part| match part {
+            Part::One(from, to) => self.one(from, to),
+            Part::Many(from, to) => self.many(from, to),
+        })?;
         Ok(image)
+    }
+
+    fn one(&self, sinogram: &[f32], image: &mut [f32]) -> Result<()> {
+        let cols = self.grid.cols;
+        let wide = cols.div_ceil(LANES) * LANES;
+        let mut sums = self.pool.zeros(self.grid.rows * wide);
+        for (block, tents) in self.blocks.iter().enumerate() {
+            let filtered = self.filtered::<1>(block, tents, sinogram)?;
+            add_lines(self.level, tents, &filtered, cols, &mut sums);
+        }
+        for (row, sums) in image.chunks_exact_mut(cols).zip(sums.chunks_exact(wide)) {
+            row.copy_from_slice(&sums[..cols]);
+        }
+        Ok(())
+    }
+
+    fn many(&self, sinograms: &[f32], images: &mut [f32]) -> Result<()> {
+        let (size, tile) = (self.grid.rows * self.grid.cols, LINES * self.grid.cols);
+        let mut sums = self.pool.zeros(size * LANES);
+        let sums: &mut [[f32; LANES]] = sums.as_chunks_mut().0;
+        for (block, tents) in self.blocks.iter().enumerate() {
+            let filtered = self.filtered::<LANES>(block, tents, sinograms)?;
+            add_slices(self.level, tents, filtered.as_chunks().0, self.grid.cols, sums);
+        }
+        alike(images, size, tile)
+            .into_par_iter()
+            .zip(sums.par_chunks(tile))
+            .for_each(|(mut slices, from)| {
+                self.level.run(Separate {
+                    from,
+                    slices: &mut slices,
+                });
+            });
+        Ok(())
     }
 
     /// What the CUDA kernels need to know of it; their filter works in space.
@@ -182,45 +213,78 @@ impl Fbp {
         )
     }
 
-    /// Every view filtered, weighted and widened by `beyond` bins and by zeros on each side; `N` lanes of slices
+    /// The views of a block filtered, weighted and widened by `beyond` bins and by zeros on each side; `N` lanes of slices
     /// innermost.
-    fn filtered<const N: usize>(&self, sinograms: &[f32]) -> Result<Buffer> {
+    fn filtered<const N: usize>(&self, block: usize, tents: &Tents, sinograms: &[f32]) -> Result<Buffer> {
         let [views, bins] = self.geometry.shape();
-        let (beyond, tents) = (self.beyond, &self.back.straight);
-        let (pad, step) = (tents.pad(), tents.stride());
-        let mut out = self.pool.take(tents.source_len(views) * N);
+        let first = block * BLOCK;
+        let (pad, step, width) = (tents.pad(), tents.stride(), bins + 2 * self.beyond);
+        let mut out = self.pool.take(tents.source_len(BLOCK.min(views - first)) * N);
         out[..pad * N].fill(0.0);
         let scratch = || {
             let zero = Complex::new(0.0f32, 0.0);
-            (vec![0.0f32; self.length], vec![zero; self.length / 2 + 1])
+            (
+                vec![0.0f32; self.length],
+                vec![zero; self.length / 2 + 1],
+                vec![0.0f32; N * width],
+            )
         };
         out[pad * N..]
             .par_chunks_mut(step * N)
             .enumerate()
-            .try_for_each_init(scratch, |(signal, spectrum), (view, row)| {
-                row.fill(0.0);
-                let weight = self.weights[view] as f32;
-                for (lane, sinogram) in sinograms.chunks_exact(views * bins).enumerate() {
-                    signal.fill(0.0);
-                    signal[..bins].copy_from_slice(&sinogram[view * bins..][..bins]);
-                    self.to_frequency.process(signal, spectrum)?;
-                    for (value, &h) in spectrum.iter_mut().zip(&self.response) {
-                        *value *= h;
-                    }
-                    // A real signal has no imaginary part there; rounding may have left one.
-                    spectrum[0].im = 0.0;
-                    spectrum[self.length / 2].im = 0.0;
-                    self.to_space.process(spectrum, signal)?;
-                    let before = &signal[self.length - beyond..];
-                    let values = before.iter().chain(&signal[..bins + beyond]);
-                    for (to, from) in row.iter_mut().skip(lane).step_by(N).zip(values) {
+            .try_for_each_init(scratch, |(signal, spectrum, lanes), (k, row)| {
+                let view = first + k;
+                let slices = sinograms.chunks_exact(views * bins);
+                let lanes = &mut lanes[..slices.len() * width];
+                for (sinogram, values) in slices.zip(lanes.chunks_exact_mut(width)) {
+                    self.filter_view(&sinogram[view * bins..][..bins], signal, spectrum)?;
+                    let before = &signal[self.length - self.beyond..];
+                    let filtered = before.iter().chain(&signal[..bins + self.beyond]);
+                    let weight = self.weights[view] as f32;
+                    for (to, from) in values.iter_mut().zip(filtered) {
                         *to = from * weight;
                     }
+                }
+                row[width * N..].fill(0.0);
+                if N == 1 {
+                    row[..width].copy_from_slice(lanes);
+                } else {
+                    let slices: Vec<&[f32]> = lanes.chunks_exact(width).collect();
+                    self.level.run(Interleave {
+                        slices: &slices,
+                        out: row[..width * N].as_chunks_mut().0,
+                    });
                 }
                 Ok::<(), Error>(())
             })?;
         Ok(out)
     }
+
+    /// One view, filtered into `signal`: bins from 0 on, those before bin 0 at the end.
+    fn filter_view(&self, view: &[f32], signal: &mut [f32], spectrum: &mut [Complex<f32>]) -> Result<()> {
+        signal[..view.len()].copy_from_slice(view);
+        signal[view.len()..].fill(0.0);
+        self.to_frequency.process(signal, spectrum)?;
+        for (value, &h) in spectrum.iter_mut().zip(&self.response) {
+            *value *= h;
+        }
+        // A real signal has no imaginary part there; rounding may have left one.
+        spectrum[0].im = 0.0;
+        spectrum[self.length / 2].im = 0.0;
+        Ok(self.to_space.process(spectrum, signal)?)
+    }
+}
+
+/// The least `2^a·3^b` from `least` on that is even: the transform has fast steps for both factors.
+fn fast_length(least: usize) -> usize {
+    let from = |odd: usize| {
+        let mut length = 2 * odd;
+        while length < least {
+            length *= 2;
+        }
+        length
+    };
+    [1, 3, 9].map(from).into_iter().min().unwrap_or(2)
 }
 
 /// How the views, widened by `beyond` bins on each side, meet the rows of the image: the bin of column i on row l is

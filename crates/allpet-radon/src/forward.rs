@@ -8,7 +8,7 @@
 //! same arithmetic and the same order of sums, so that a slice's bytes do not depend on its company.
 
 use crate::joseph::View;
-use crate::simd::{FRACTION_BITS, Kernel, LANES, ONE, Simd, WINDOW, Windows, split};
+use crate::simd::{FRACTION_BITS, Kernel, LANES, ONE, Pairs, Simd, WINDOW, Windows, split};
 use std::convert::identity;
 
 /// Image lines that are walked together: few enough to stay in the first (one slice) or second cache (sixteen).
@@ -25,7 +25,14 @@ pub(crate) fn padded_len(lines: usize, pixels: usize) -> usize {
 
 /// From one padded line to the next.
 pub(crate) fn stride(pixels: usize) -> usize {
-    pixels + 2 * PAD
+    spread(pixels + 2 * PAD)
+}
+
+/// At least `length`, and such that sixteen lines one after another begin in different places of a cache: with slices innermost
+/// an element is a cache line, and lines apart by a multiple of 64 of them would all fall into the same few sets. An odd multiple of
+/// 4 spreads them evenly.
+pub(crate) fn spread(length: usize) -> usize {
+    length + (12 - length % 8) % 8
 }
 
 /// Where lines `first..first + count` of the tile meet sixteen bins.
@@ -115,6 +122,31 @@ fn wide<S: Simd>(s: S, view: &View, lines: Lines, r: usize, start: usize, positi
     s.add_i(i, s.splat_i(line as i32))
 }
 
+/// `sum` and what every line of a tile adds to it, four at a time: sums that wait for each other in turn would take longer
+/// than the additions themselves. A count known beforehand lets the loop be unrolled.
+#[inline(always)]
+fn add_lines<S: Simd>(s: S, sum: S::F, count: usize, line: impl Fn(usize) -> S::F) -> S::F {
+    let mut sum = sum;
+    let four = identity(
+        #[inline(always)]
+        |sum: S::F, r: usize| {
+            let low = s.add(line(r), line(r + 1));
+            let high = s.add(line(r + 2), line(r + 3));
+            s.add(sum, s.add(low, high))
+        },
+    );
+    if count == TILE {
+        for r in (0..TILE).step_by(4) {
+            sum = four(sum, r);
+        }
+    } else {
+        for r in 0..count {
+            sum = s.add(sum, line(r));
+        }
+    }
+    sum
+}
+
 /// Adds `lines` of a padded image to a view's bins.
 pub(crate) struct ProjectTile<'a> {
     pub(crate) view: &'a View,
@@ -147,35 +179,35 @@ impl Kernel for ProjectTile<'_> {
                         s.fma(s.fraction(position), s.sub(b, a), a)
                     },
                 );
-                // A count known beforehand lets the loop be unrolled.
-                if lines.count == TILE {
-                    for r in 0..TILE {
-                        sum = s.add(sum, line(r));
-                    }
-                } else {
-                    for r in 0..lines.count {
-                        sum = s.add(sum, line(r));
-                    }
-                }
+                sum = add_lines(s, sum, lines.count, line);
             } else {
-                for r in 0..lines.count {
-                    let position = s.add_i(s.splat_i(at.part[r]), steps);
-                    let start = at.start(r, stride);
-                    let (a, b) = if view.windowed {
-                        s.neighbours(windows.at(start), s.whole(position))
-                    } else {
-                        let i = wide(s, view, lines, r, start, position);
-                        let next = s.add_i(i, s.splat_i(1));
-                        (s.gather(self.image, i), s.gather(self.image, next))
-                    };
-                    let value = s.fma(s.fraction(position), s.sub(b, a), a);
-                    sum = if at.edge {
+                let line = identity(
+                    #[inline(always)]
+                    |r: usize| {
+                        let position = s.add_i(s.splat_i(at.part[r]), steps);
+                        let start = at.start(r, stride);
+                        let (a, b) = if view.windowed {
+                            s.neighbours(windows.at(start), s.whole(position))
+                        } else {
+                            let i = wide(s, view, lines, r, start, position);
+                            let next = s.add_i(i, s.splat_i(1));
+                            (s.gather(self.image, i), s.gather(self.image, next))
+                        };
+                        s.fma(s.fraction(position), s.sub(b, a), a)
+                    },
+                );
+                let covered = identity(
+                    #[inline(always)]
+                    |r: usize| {
                         let weight = s.load(&coverage(view, lines.first + r, block));
-                        s.fma(weight, value, sum)
-                    } else {
-                        s.add(sum, value)
-                    };
-                }
+                        s.fma(weight, line(r), s.splat(0.0))
+                    },
+                );
+                sum = if at.edge {
+                    add_lines(s, sum, lines.count, covered)
+                } else {
+                    add_lines(s, sum, lines.count, line)
+                };
             }
             s.store(sum, bins);
         }
@@ -197,9 +229,9 @@ impl Kernel for ProjectSlices<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let lines = self.lines;
-        let pixels = Windows::<_, 2>::new(self.image);
-        // Of every line: sixteen pixels below, sixteen fractions, sixteen weights.
-        let (mut index, mut fraction) = ([[0; LANES]; TILE], [[0.0; LANES]; TILE]);
+        // Of every line: sixteen pixels and their upper neighbours, sixteen fractions, sixteen weights.
+        let mut pixels = Pairs::<TILE>::new(self.image);
+        let mut fraction = [[0.0; LANES]; TILE];
         let mut weight = [[0.0; LANES]; TILE];
         let count = self.bins.len() / self.views.len();
         for block in 0..count.div_ceil(LANES) {
@@ -217,36 +249,33 @@ impl Kernel for ProjectSlices<'_> {
                     } else {
                         wide(s, view, lines, r, start, position)
                     };
-                    s.store_i(i, &mut index[r]);
+                    pixels.set(s, r, i);
                     s.store(s.fraction(position), &mut fraction[r]);
                     if at.edge {
                         weight[r] = coverage(view, lines.first + r, block);
                     }
                 }
-                let end = count.min((block + 1) * LANES);
-                for (k, bin) in bins[block * LANES..end].iter_mut().enumerate() {
-                    let mut sum = s.load(bin);
+                let bins = &mut bins[block * LANES..];
+                for k in 0..LANES.min(bins.len()) {
+                    let bin = &mut bins[k];
+                    let sum = s.load(bin);
                     let value = identity(
                         #[inline(always)]
                         |r: usize| {
-                            let [a, b] = pixels.at(index[r][k] as usize);
+                            let [a, b] = pixels.at(r, k);
                             let (a, b) = (s.load(a), s.load(b));
                             s.fma(s.splat(fraction[r][k]), s.sub(b, a), a)
                         },
                     );
-                    if at.edge {
-                        for (r, weight) in weight.iter().enumerate().take(lines.count) {
-                            sum = s.fma(s.splat(weight[k]), value(r), sum);
-                        }
-                    } else if lines.count == TILE {
-                        for r in 0..TILE {
-                            sum = s.add(sum, value(r));
-                        }
+                    let covered = identity(
+                        #[inline(always)]
+                        |r: usize| s.fma(s.splat(weight[r][k]), value(r), s.splat(0.0)),
+                    );
+                    let sum = if at.edge {
+                        add_lines(s, sum, lines.count, covered)
                     } else {
-                        for r in 0..lines.count {
-                            sum = s.add(sum, value(r));
-                        }
-                    }
+                        add_lines(s, sum, lines.count, value)
+                    };
                     s.store(sum, bin);
                 }
             }

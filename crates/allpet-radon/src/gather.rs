@@ -2,7 +2,7 @@
 
 use crate::pool::Pool;
 use crate::simd::{LANES, Level};
-use crate::slices::{alike, separate};
+use crate::slices::{Separate, alike};
 use crate::tent::{GatherLines, GatherSlices, LINES, Target, Tents};
 use rayon::prelude::*;
 
@@ -21,25 +21,19 @@ impl Gathering {
         let (rows, cols) = (self.rows, self.cols);
         let wide = |pixels: usize| pixels.div_ceil(LANES) * LANES;
         // Columns first, as lines of rows; then rows, which take the columns up.
-        let mut columns = pool.take(if self.turned.is_empty() {
+        let mut columns = pool.zeros(if self.turned.is_empty() {
             0
         } else {
             cols * wide(rows)
         });
-        columns
-            .par_chunks_mut(LINES * wide(rows))
-            .enumerate()
-            .for_each(|(tile, lines)| {
-                lines.fill(0.0);
-                self.lines(level, &self.turned, source, tile, rows, lines);
-            });
+        add_lines(level, &self.turned, source, rows, &mut columns);
         let columns = &*columns;
         image
             .par_chunks_mut(LINES * cols)
             .enumerate()
             .for_each(|(tile, image)| {
                 let mut lines = pool.zeros(image.len() / cols * wide(cols));
-                self.lines(level, &self.straight, source, tile, cols, &mut lines);
+                tile_of_lines(level, &self.straight, source, tile, cols, &mut lines);
                 for (l, (row, line)) in image
                     .chunks_exact_mut(cols)
                     .zip(lines.chunks_exact(wide(cols)))
@@ -53,68 +47,89 @@ impl Gathering {
             });
     }
 
-    fn lines(
-        &self,
-        level: Level,
-        tents: &Tents,
-        source: &[f32],
-        tile: usize,
-        pixels: usize,
-        lines: &mut [f32],
-    ) {
-        level.run(GatherLines {
-            tents,
-            target: Target {
-                first_line: tile * LINES,
-                pixels,
-            },
-            source,
-            lines: lines.as_chunks_mut().0,
-            blocks: pixels.div_ceil(LANES),
-        });
-    }
-
     /// Up to sixteen images from a padded source with slices innermost.
     pub(crate) fn many(&self, level: Level, pool: &Pool, source: &[f32], images: &mut [f32]) {
         let (rows, cols) = (self.rows, self.cols);
         let source = source.as_chunks().0;
-        let lines = |tents: &Tents, tile: usize, pixels: usize, lines: &mut [[f32; LANES]]| {
-            let first_line = tile * LINES;
-            level.run(GatherSlices {
-                tents,
-                target: Target { first_line, pixels },
-                source,
-                lines,
-            });
-        };
-        let mut columns = pool.take(if self.turned.is_empty() {
+        let mut columns = pool.zeros(if self.turned.is_empty() {
             0
         } else {
             cols * rows * LANES
         });
         let columns: &mut [[f32; LANES]] = columns.as_chunks_mut().0;
-        columns
-            .par_chunks_mut(LINES * rows)
-            .enumerate()
-            .for_each(|(tile, columns)| {
-                columns.fill([0.0; LANES]);
-                lines(&self.turned, tile, rows, columns);
-            });
+        add_slices(level, &self.turned, source, rows, columns);
         let columns = &*columns;
         alike(images, rows * cols, LINES * cols)
             .into_par_iter()
             .enumerate()
-            .for_each(|(tile, images)| {
+            .for_each(|(tile, mut images)| {
                 let mut buffer = pool.zeros(images.first().map_or(0, |i| i.len()) * LANES);
                 let sums: &mut [[f32; LANES]] = buffer.as_chunks_mut().0;
-                lines(&self.straight, tile, cols, sums);
+                tile_of_slices(level, &self.straight, source, tile, cols, sums);
                 for (l, row) in sums.chunks_exact_mut(cols).enumerate() {
                     for (value, column) in row.iter_mut().zip(columns.chunks_exact(rows)) {
                         let column = &column[tile * LINES + l];
                         value.iter_mut().zip(column).for_each(|(v, c)| *v += c);
                     }
                 }
-                separate(sums, images.into_iter());
+                level.run(Separate {
+                    from: sums,
+                    slices: &mut images,
+                });
             });
     }
+}
+
+/// Adds all views to all lines of an image of one slice, each line in whole blocks of pixels.
+pub(crate) fn add_lines(level: Level, tents: &Tents, source: &[f32], pixels: usize, lines: &mut [f32]) {
+    lines
+        .par_chunks_mut(LINES * pixels.div_ceil(LANES) * LANES)
+        .enumerate()
+        .for_each(|(tile, lines)| tile_of_lines(level, tents, source, tile, pixels, lines));
+}
+
+fn tile_of_lines(level: Level, tents: &Tents, source: &[f32], tile: usize, pixels: usize, lines: &mut [f32]) {
+    level.run(GatherLines {
+        tents,
+        target: Target {
+            first_line: tile * LINES,
+            pixels,
+        },
+        source,
+        lines: lines.as_chunks_mut().0,
+        blocks: pixels.div_ceil(LANES),
+    });
+}
+
+/// The same for sixteen slices, innermost.
+pub(crate) fn add_slices(
+    level: Level,
+    tents: &Tents,
+    source: &[[f32; LANES]],
+    pixels: usize,
+    lines: &mut [[f32; LANES]],
+) {
+    lines
+        .par_chunks_mut(LINES * pixels)
+        .enumerate()
+        .for_each(|(tile, lines)| tile_of_slices(level, tents, source, tile, pixels, lines));
+}
+
+fn tile_of_slices(
+    level: Level,
+    tents: &Tents,
+    source: &[[f32; LANES]],
+    tile: usize,
+    pixels: usize,
+    lines: &mut [[f32; LANES]],
+) {
+    level.run(GatherSlices {
+        tents,
+        target: Target {
+            first_line: tile * LINES,
+            pixels,
+        },
+        source,
+        lines,
+    });
 }

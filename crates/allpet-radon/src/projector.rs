@@ -7,14 +7,14 @@ use crate::joseph::View;
 use crate::operator::{LinearOperator, batch_of};
 use crate::pool::{Buffer, Pool};
 use crate::simd::{Instructions, LANES, Level};
-use crate::slices::{Part, alike, in_parts, interleave, separate};
+use crate::slices::{Interleave, Part, Separate, alike, in_parts};
 use crate::tent::{Ray, Tents};
 use allpet_core::{ImageGrid, ParallelGeometry};
 use ndarray::{ArrayViewD, ArrayViewMutD};
 use rayon::prelude::*;
 
 /// Views that share a pass over the image: their bins and a tile of lines fit the second cache.
-const VIEWS: usize = 8;
+const VIEWS: usize = 16;
 /// Image lines that are copied together.
 const COPIED: usize = 16;
 /// Most elements of a padded array; the kernels index with 32 bits.
@@ -156,12 +156,12 @@ impl Projector {
     fn forward_one(&self, image: &[f32], sinogram: &mut [f32]) {
         let [rows, cols] = self.domain;
         let mut by_row = self.padded::<1>(rows, cols);
-        pad_lines(lines_of(&mut by_row, 1), stride(cols), |row, line| {
+        pad_lines(lines_of(&mut by_row, 1), cols, |row, line| {
             line.copy_from_slice(&image[row * cols..][..cols]);
         });
         let mut by_col = self.padded::<1>(if self.turned() { cols } else { 0 }, rows);
         if self.turned() {
-            turn_lines(image, cols, lines_of(&mut by_col, 1), stride(rows));
+            turn_lines(image, cols, lines_of(&mut by_col, 1), rows);
         }
         let (by_row, by_col) = (&*by_row, &*by_col);
         let bins = self.geometry.bins;
@@ -212,21 +212,28 @@ impl Projector {
         let size = rows * cols;
         let mut by_row = self.padded::<LANES>(rows, cols);
         let lines: &mut [[f32; LANES]] = lines_of(&mut by_row, LANES).as_chunks_mut().0;
-        pad_lines(lines, stride(cols), |row, line| {
-            interleave(images.chunks_exact(size).map(|i| &i[row * cols..][..cols]), line);
+        pad_lines(lines, cols, |row, line| {
+            let slices: Vec<_> = images
+                .chunks_exact(size)
+                .map(|i| &i[row * cols..][..cols])
+                .collect();
+            self.level.run(Interleave {
+                slices: &slices,
+                out: line,
+            });
         });
         let mut by_col = self.padded::<LANES>(if self.turned() { cols } else { 0 }, rows);
         if self.turned() {
             let from: &[[f32; LANES]] = lines_of(&mut by_row, LANES).as_chunks().0;
             let lines: &mut [[f32; LANES]] = lines_of(&mut by_col, LANES).as_chunks_mut().0;
-            turn_lines(&from[PAD..], stride(cols), lines, stride(rows));
+            turn_lines(&from[PAD..], stride(cols), lines, rows);
         }
         let (by_row, by_col) = (by_row.as_chunks().0, by_col.as_chunks().0);
         let bins = self.geometry.bins;
         alike(sinograms, self.views.len() * bins, VIEWS * bins)
             .into_par_iter()
             .zip(self.views.par_chunks(VIEWS))
-            .for_each(|(sinograms, views)| {
+            .for_each(|(mut sinograms, views)| {
                 let mut buffer = self.pool.zeros(views.len() * bins * LANES);
                 let sums: &mut [[f32; LANES]] = buffer.as_chunks_mut().0;
                 let mut rest = &mut *sums;
@@ -250,7 +257,10 @@ impl Projector {
                         sums.reverse();
                     }
                 }
-                separate(sums, sinograms.into_iter());
+                self.level.run(Separate {
+                    from: sums,
+                    slices: &mut sinograms,
+                });
             });
     }
 
@@ -298,7 +308,14 @@ impl Projector {
             .enumerate()
             .for_each(|(k, (row, view))| {
                 let (row, rest) = row.split_at_mut(bins);
-                interleave(sinograms.chunks_exact(size).map(|s| &s[k * bins..][..bins]), row);
+                let slices: Vec<_> = sinograms
+                    .chunks_exact(size)
+                    .map(|s| &s[k * bins..][..bins])
+                    .collect();
+                self.level.run(Interleave {
+                    slices: &slices,
+                    out: row,
+                });
                 for value in row.iter_mut().flatten() {
                     *value *= view.length_mm;
                 }
@@ -317,35 +334,40 @@ fn lines_of(buffer: &mut [f32], slices: usize) -> &mut [f32] {
     &mut buffer[SLACK * slices..end]
 }
 
-/// Writes every line by `fill` and carries its end pixels outward.
-fn pad_lines<T: Copy + Send>(lines: &mut [T], step: usize, fill: impl Fn(usize, &mut [T]) + Sync) {
-    lines.par_chunks_mut(step).enumerate().for_each(|(row, line)| {
-        fill(row, &mut line[PAD..step - PAD]);
-        extend_ends(line);
-    });
+/// Writes the `pixels` of every line by `fill` and carries its end pixels outward.
+fn pad_lines<T: Copy + Send>(lines: &mut [T], pixels: usize, fill: impl Fn(usize, &mut [T]) + Sync) {
+    lines
+        .par_chunks_mut(stride(pixels))
+        .enumerate()
+        .for_each(|(row, line)| {
+            fill(row, &mut line[PAD..PAD + pixels]);
+            extend_ends(line, pixels);
+        });
 }
 
-/// Writes columns as lines: pixel `row` of line `col` is `from[row·from_step + col]`.
-fn turn_lines<T: Copy + Send + Sync>(from: &[T], from_step: usize, lines: &mut [T], step: usize) {
+/// Writes columns as lines of `pixels`: pixel `row` of line `col` is `from[row·from_step + col]`.
+fn turn_lines<T: Copy + Send + Sync>(from: &[T], from_step: usize, lines: &mut [T], pixels: usize) {
+    let step = stride(pixels);
     lines
         .par_chunks_mut(COPIED * step)
         .enumerate()
         .for_each(|(tile, lines)| {
-            for row in 0..step - 2 * PAD {
+            for row in 0..pixels {
                 let from = &from[row * from_step + tile * COPIED..];
                 for (line, value) in lines.chunks_exact_mut(step).zip(from) {
                     line[PAD + row] = *value;
                 }
             }
-            lines.chunks_exact_mut(step).for_each(extend_ends);
+            lines
+                .chunks_exact_mut(step)
+                .for_each(|line| extend_ends(line, pixels));
         });
 }
 
-fn extend_ends<T: Copy>(line: &mut [T]) {
-    let end = line.len() - PAD;
-    let (first, last) = (line[PAD], line[end - 1]);
+fn extend_ends<T: Copy>(line: &mut [T], pixels: usize) {
+    let (first, last) = (line[PAD], line[PAD + pixels - 1]);
     line[..PAD].fill(first);
-    line[end..].fill(last);
+    line[PAD + pixels..].fill(last);
 }
 
 impl LinearOperator for Projector {

@@ -1,7 +1,7 @@
 //! Sixteen lanes of `f32` and `i32` in AVX-512, AVX2 and portable code; the only unsafe code of the crate.
 //!
 //! The kernels are written once, over [`Simd`]. A token such as `Avx512` exists only where the processor has its
-//! instructions ([`Level`] finds out), memory is reached through checked slices, and a permutation cannot leave the
+//! instructions ([`Level`] finds out), memory is reached through slices and checked places, and a permutation cannot leave the
 //! 32 elements it is given: so every method is safe to call. What remains unsafe is the call of an intrinsic inside
 //! a method (sound because the token proves the instructions) and the call of a function compiled for them.
 
@@ -59,6 +59,49 @@ impl<'a, T, const N: usize> Windows<'a, T, N> {
     }
 }
 
+/// Pairs of neighbours among elements of sixteen slices: for each of `R` rows sixteen places, checked together when they are
+/// set and not again when they are read.
+pub(crate) struct Pairs<'a, const R: usize> {
+    elements: &'a [[f32; LANES]],
+    /// Where pairs begin, counted in `f32`: an address without a shift. Each is below `(elements.len() - 1)·LANES`.
+    places: [[i32; LANES]; R],
+}
+
+impl<'a, const R: usize> Pairs<'a, R> {
+    /// At least two elements, and no more than 32 bits can count; else a panic.
+    pub(crate) fn new(elements: &'a [[f32; LANES]]) -> Self {
+        let countable = i32::try_from(elements.len() * LANES).is_ok();
+        assert!(elements.len() >= 2 && countable, "too few or too many elements");
+        let places = [[0; LANES]; R];
+        Self { elements, places }
+    }
+
+    /// Sets the elements that the pairs of row `r` begin with; a panic where one of them has no next.
+    #[inline(always)]
+    pub(crate) fn set<S: Simd>(&mut self, s: S, r: usize, places: S::I) {
+        let pairs = (self.elements.len() - 1) as i32;
+        assert!(s.all_below(places, pairs), "a pair outside the lines");
+        s.store_i(s.times_lanes(places), &mut self.places[r]);
+    }
+
+    /// The pair at place `k` of row `r`.
+    #[inline(always)]
+    pub(crate) fn at(&self, r: usize, k: usize) -> [&'a [f32; LANES]; 2] {
+        let place = self.places[r][k] as u32 as usize;
+        // SAFETY: `new` and `set` let only places pass that have a next one.
+        unsafe {
+            let first = self.elements.as_ptr().cast::<f32>().add(place);
+            [&*first.cast(), &*first.add(LANES).cast()]
+        }
+    }
+
+    /// The element that the pair at place `k` of row `r` begins with.
+    #[inline(always)]
+    pub(crate) fn place(&self, r: usize, k: usize) -> usize {
+        self.places[r][k] as usize / LANES
+    }
+}
+
 /// Sixteen lanes.
 pub(crate) trait Simd: Copy {
     /// Sixteen `f32`.
@@ -80,6 +123,10 @@ pub(crate) trait Simd: Copy {
     fn store_i(self, value: Self::I, to: &mut [i32; LANES]);
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn clamp_i(self, a: Self::I, lo: i32, hi: i32) -> Self::I;
+    /// Every lane times [`LANES`].
+    fn times_lanes(self, a: Self::I) -> Self::I;
+    /// Whether all lanes lie in `0..count`.
+    fn all_below(self, a: Self::I, count: i32) -> bool;
     /// The whole part of fixed-point positions.
     fn whole(self, position: Self::I) -> Self::I;
     /// Fixed-point positions without their whole part.
@@ -90,6 +137,15 @@ pub(crate) trait Simd: Copy {
     fn neighbours(self, window: &[f32; WINDOW], i: Self::I) -> (Self::F, Self::F);
     /// `line[i]`; the caller clamps, an index outside is a panic.
     fn gather(self, line: &[f32], i: Self::I) -> Self::F;
+    /// Lane `k` of vector `r` becomes lane `r` of vector `k`.
+    #[inline(always)]
+    fn transpose(self, rows: [Self::F; LANES]) -> [Self::F; LANES] {
+        let mut block = [[0.0; LANES]; LANES];
+        for (to, row) in block.iter_mut().zip(rows) {
+            self.store(row, to);
+        }
+        std::array::from_fn(|k| self.load(&block.map(|row| row[k])))
+    }
 }
 
 /// A computation to be compiled for each set of instructions.
@@ -241,6 +297,14 @@ impl Simd for Portable {
         a.map(|a| a.max(lo).min(hi))
     }
     #[inline(always)]
+    fn times_lanes(self, a: Self::I) -> Self::I {
+        a.map(|a| a << LANES.ilog2())
+    }
+    #[inline(always)]
+    fn all_below(self, a: Self::I, count: i32) -> bool {
+        a.iter().all(|a| (0..count).contains(a))
+    }
+    #[inline(always)]
     fn whole(self, position: Self::I) -> Self::I {
         position.map(|p| p >> FRACTION_BITS)
     }
@@ -355,6 +419,15 @@ mod x86 {
             unsafe { _mm512_min_epi32(_mm512_max_epi32(a, _mm512_set1_epi32(lo)), _mm512_set1_epi32(hi)) }
         }
         #[inline(always)]
+        fn times_lanes(self, a: Self::I) -> Self::I {
+            unsafe { _mm512_slli_epi32::<{ LANES.ilog2() }>(a) }
+        }
+        #[inline(always)]
+        fn all_below(self, a: Self::I, count: i32) -> bool {
+            // Unsigned: a negative lane is too large as well.
+            unsafe { _mm512_cmplt_epu32_mask(a, _mm512_set1_epi32(count)) == u16::MAX }
+        }
+        #[inline(always)]
         fn whole(self, position: Self::I) -> Self::I {
             unsafe { _mm512_srai_epi32::<SHIFT>(position) }
         }
@@ -385,15 +458,45 @@ mod x86 {
         }
         #[inline(always)]
         fn gather(self, line: &[f32], i: Self::I) -> Self::F {
+            let length = i32::try_from(line.len()).unwrap_or(i32::MAX);
+            assert!(self.all_below(i, length), "index outside the line");
+            unsafe { _mm512_i32gather_ps::<4>(i, line.as_ptr()) }
+        }
+        #[inline(always)]
+        fn transpose(self, rows: [Self::F; LANES]) -> [Self::F; LANES] {
+            // Pairs of lanes, then fours within each quarter of a vector, then the quarters themselves.
+            let mut pairs = rows;
+            let mut fours = rows;
+            let mut columns = rows;
             unsafe {
-                let length = _mm512_set1_epi32(i32::try_from(line.len()).unwrap_or(i32::MAX));
-                // Unsigned: a negative index is too large as well.
-                assert!(
-                    _mm512_cmplt_epu32_mask(i, length) == u16::MAX,
-                    "index outside the line"
-                );
-                _mm512_i32gather_ps::<4>(i, line.as_ptr())
+                for r in (0..LANES).step_by(2) {
+                    pairs[r] = _mm512_unpacklo_ps(rows[r], rows[r + 1]);
+                    pairs[r + 1] = _mm512_unpackhi_ps(rows[r], rows[r + 1]);
+                }
+                for r in (0..LANES).step_by(4) {
+                    let p: [__m512d; 4] = std::array::from_fn(|k| _mm512_castps_pd(pairs[r + k]));
+                    fours[r] = _mm512_castpd_ps(_mm512_unpacklo_pd(p[0], p[2]));
+                    fours[r + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(p[0], p[2]));
+                    fours[r + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(p[1], p[3]));
+                    fours[r + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(p[1], p[3]));
+                }
+                for k in 0..4 {
+                    let [a, b, c, d] = [fours[k], fours[k + 4], fours[k + 8], fours[k + 12]];
+                    let (ab, cd) = (
+                        _mm512_shuffle_f32x4::<0x88>(a, b),
+                        _mm512_shuffle_f32x4::<0x88>(c, d),
+                    );
+                    columns[k] = _mm512_shuffle_f32x4::<0x88>(ab, cd);
+                    columns[k + 8] = _mm512_shuffle_f32x4::<0xdd>(ab, cd);
+                    let (ab, cd) = (
+                        _mm512_shuffle_f32x4::<0xdd>(a, b),
+                        _mm512_shuffle_f32x4::<0xdd>(c, d),
+                    );
+                    columns[k + 4] = _mm512_shuffle_f32x4::<0x88>(ab, cd);
+                    columns[k + 12] = _mm512_shuffle_f32x4::<0xdd>(ab, cd);
+                }
             }
+            columns
         }
     }
 
@@ -478,6 +581,21 @@ mod x86 {
             }
         }
         #[inline(always)]
+        fn times_lanes(self, a: Self::I) -> Self::I {
+            const TIMES: i32 = LANES.ilog2() as i32;
+            unsafe { [_mm256_slli_epi32::<TIMES>(a[0]), _mm256_slli_epi32::<TIMES>(a[1])] }
+        }
+        #[inline(always)]
+        fn all_below(self, a: Self::I, count: i32) -> bool {
+            unsafe {
+                let (count, below) = (_mm256_set1_epi32(count), _mm256_set1_epi32(-1));
+                a.into_iter().all(|a| {
+                    let inside = _mm256_and_si256(_mm256_cmpgt_epi32(count, a), _mm256_cmpgt_epi32(a, below));
+                    _mm256_movemask_epi8(inside) == -1
+                })
+            }
+        }
+        #[inline(always)]
         fn whole(self, position: Self::I) -> Self::I {
             unsafe {
                 [
@@ -536,14 +654,9 @@ mod x86 {
         }
         #[inline(always)]
         fn gather(self, line: &[f32], i: Self::I) -> Self::F {
+            let length = i32::try_from(line.len()).unwrap_or(i32::MAX);
+            assert!(self.all_below(i, length), "index outside the line");
             unsafe {
-                let length = _mm256_set1_epi32(i32::try_from(line.len()).unwrap_or(i32::MAX));
-                let below = _mm256_set1_epi32(-1);
-                for i in i {
-                    let inside =
-                        _mm256_and_si256(_mm256_cmpgt_epi32(length, i), _mm256_cmpgt_epi32(i, below));
-                    assert!(_mm256_movemask_epi8(inside) == -1, "index outside the line");
-                }
                 [
                     _mm256_i32gather_ps::<4>(line.as_ptr(), i[0]),
                     _mm256_i32gather_ps::<4>(line.as_ptr(), i[1]),

@@ -1,6 +1,6 @@
 //! How batches are cut: sixteen slices at once where that pays, and slices interleaved to lie innermost.
 
-use crate::simd::LANES;
+use crate::simd::{Kernel, LANES, Simd};
 use ndarray::{ArrayViewD, ArrayViewMutD};
 
 /// From so many slices on, sixteen lanes of slices beat sixteen lanes of pixels, empty lanes included.
@@ -50,24 +50,63 @@ pub(crate) fn in_parts<E>(
 }
 
 /// `out[i][s] = slices[s][i]`; lanes without a slice are zero.
-pub(crate) fn interleave<'a>(slices: impl Iterator<Item = &'a [f32]>, out: &mut [[f32; LANES]]) {
-    let mut lanes = 0;
-    for (s, slice) in slices.enumerate() {
-        for (to, from) in out.iter_mut().zip(slice) {
-            to[s] = *from;
+pub(crate) struct Interleave<'a> {
+    /// Up to sixteen, each at least as long as `out`.
+    pub(crate) slices: &'a [&'a [f32]],
+    pub(crate) out: &'a mut [[f32; LANES]],
+}
+
+impl Kernel for Interleave<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (number, out) in self.out.chunks_mut(LANES).enumerate() {
+            let first = number * LANES;
+            let mut rows = [s.splat(0.0); LANES];
+            for (row, slice) in rows.iter_mut().zip(self.slices) {
+                let values = &slice[first..][..out.len()];
+                *row = match values.first_chunk() {
+                    Some(values) => s.load(values),
+                    None => {
+                        let mut rest = [0.0; LANES];
+                        rest[..values.len()].copy_from_slice(values);
+                        s.load(&rest)
+                    }
+                };
+            }
+            for (to, column) in out.iter_mut().zip(s.transpose(rows)) {
+                s.store(column, to);
+            }
         }
-        lanes = s + 1;
-    }
-    for to in out {
-        to[lanes..].fill(0.0);
     }
 }
 
 /// `slices[s][i] = from[i][s]`.
-pub(crate) fn separate<'a>(from: &[[f32; LANES]], slices: impl Iterator<Item = &'a mut [f32]>) {
-    for (s, slice) in slices.enumerate() {
-        for (to, from) in slice.iter_mut().zip(from) {
-            *to = from[s];
+pub(crate) struct Separate<'a, 'b> {
+    pub(crate) from: &'a [[f32; LANES]],
+    /// Up to sixteen, each at least as long as `from`.
+    pub(crate) slices: &'a mut [&'b mut [f32]],
+}
+
+impl Kernel for Separate<'_, '_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (number, from) in self.from.chunks(LANES).enumerate() {
+            let first = number * LANES;
+            let mut rows = [s.splat(0.0); LANES];
+            for (row, from) in rows.iter_mut().zip(from) {
+                *row = s.load(from);
+            }
+            for (slice, column) in self.slices.iter_mut().zip(s.transpose(rows)) {
+                let to = &mut slice[first..][..from.len()];
+                match to.first_chunk_mut() {
+                    Some(to) => s.store(column, to),
+                    None => {
+                        let mut rest = [0.0; LANES];
+                        s.store(column, &mut rest);
+                        to.copy_from_slice(&rest[..to.len()]);
+                    }
+                }
+            }
         }
     }
 }

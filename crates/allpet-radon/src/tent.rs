@@ -9,14 +9,14 @@
 //! Positions are held as in `forward`; the lanes are pixels, or slices when these lie innermost. Views are added in
 //! their order, so that nothing depends on threads or on the company of a slice.
 
-use crate::forward::{WINDOW_STEP, multiples};
-use crate::simd::{FRACTION_BITS, Kernel, LANES, Simd, WINDOW, Windows, fixed, split};
+use crate::forward::{WINDOW_STEP, multiples, spread};
+use crate::simd::{FRACTION_BITS, Kernel, LANES, Pairs, Simd, WINDOW, Windows, fixed, split};
 use std::convert::identity;
 
 /// Views that are added together.
 pub(crate) const VIEWS: usize = 16;
 /// Lines that one call may have.
-pub(crate) const LINES: usize = 8;
+pub(crate) const LINES: usize = 16;
 
 /// How one view meets the lines of the image.
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ impl Tents {
             bins,
             taps,
             windowed,
-            pad: (2 * taps + 4).max(48),
+            pad: spread(bins + (2 * taps + 4).max(48)) - bins,
             ends,
         }
     }
@@ -315,10 +315,10 @@ impl Kernel for GatherSlices<'_> {
     fn run<S: Simd>(self, s: S) {
         let (tents, target, source) = (self.tents, self.target, self.source);
         let (pad, stride, pixels) = (tents.pad, tents.stride(), target.pixels);
-        let (last, pairs) = (pixels - 1, Windows::<_, 2>::new(source));
-        let mut ends = [[[0.0f32; LANES]; 2]; LINES];
+        let (last, mut pairs) = (pixels - 1, Pairs::<VIEWS>::new(source));
+        let zero = s.splat(0.0);
+        let mut ends = [[zero; 2]; LINES];
         let count_of_lines = self.lines.len() / pixels;
-        let mut index = [[0; LANES]; VIEWS];
         let (mut lower, mut upper) = ([[0.0; LANES]; VIEWS], [[0.0; LANES]; VIEWS]);
         for bundle in &tents.bundles {
             let count = bundle.rays.len();
@@ -336,7 +336,7 @@ impl Kernel for GatherSlices<'_> {
                         } else {
                             tents.wide(s, bundle, r, wholes[r], position)
                         };
-                        s.store_i(s.add_i(i, s.splat_i(row)), &mut index[r]);
+                        pairs.set(s, r, s.add_i(i, s.splat_i(row)));
                         fractions[r] = s.fraction(position);
                     }
                     let line = &mut line[of_block.clone()];
@@ -346,12 +346,13 @@ impl Kernel for GatherSlices<'_> {
                             s.store(w, &mut lower[r]);
                             s.store(v, &mut upper[r]);
                         }
-                        for (k, pixel) in line.iter_mut().enumerate() {
+                        for k in 0..LANES.min(line.len()) {
+                            let pixel = &mut line[k];
                             let (mut below, mut above) = (s.load(pixel), s.splat(0.0));
                             let view = identity(
                                 #[inline(always)]
                                 |r: usize, below: S::F, above: S::F| {
-                                    let [a, b] = pairs.at(index[r][k] as usize);
+                                    let [a, b] = pairs.at(r, k);
                                     (
                                         s.fma(s.splat(lower[r][k]), s.load(a), below),
                                         s.fma(s.splat(upper[r][k]), s.load(b), above),
@@ -380,7 +381,7 @@ impl Kernel for GatherSlices<'_> {
                                 s.store(w, &mut lower[r]);
                                 s.store(v, &mut upper[r]);
                                 for (k, (below, above)) in sums.iter_mut().enumerate() {
-                                    let i = index[r][k] as usize;
+                                    let i = pairs.place(r, k);
                                     let (a, b) = (&source[i - tap], &source[i + 1 + tap]);
                                     *below = s.fma(s.splat(lower[r][k]), s.load(a), *below);
                                     *above = s.fma(s.splat(upper[r][k]), s.load(b), *above);
@@ -396,19 +397,23 @@ impl Kernel for GatherSlices<'_> {
             if tents.ends {
                 for (l, sums) in ends.iter_mut().enumerate().take(count_of_lines) {
                     for (end, sum) in [0, last].into_iter().zip(sums) {
-                        tents.at_end(bundle, target, target.first_line + l, end, |i, weight| {
-                            for (sum, value) in sum.iter_mut().zip(&source[i]) {
-                                *sum += weight * value;
-                            }
-                        });
+                        let add = identity(
+                            #[inline(always)]
+                            |i: usize, weight: f32| {
+                                // Rounded after the product as well: one slice alone is summed by plain code.
+                                let product = s.fma(s.splat(weight), s.load(&source[i]), zero);
+                                *sum = s.add(*sum, product);
+                            },
+                        );
+                        tents.at_end(bundle, target, target.first_line + l, end, add);
                     }
                 }
             }
         }
         if tents.ends {
             for (line, [first, end]) in self.lines.chunks_exact_mut(pixels).zip(ends) {
-                line[0] = first;
-                line[last] = end;
+                s.store(first, &mut line[0]);
+                s.store(end, &mut line[last]);
             }
         }
     }
