@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use allpet_metrics::distribution::{Inception, InceptionScoreSettings, Resize, inception_score};
+use allpet_metrics::distribution::{
+    Inception, InceptionFeatures, InceptionScoreSettings, Resize, inception_score,
+};
 use ndarray::{Array2, Array3, ArrayView1, Axis, s};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
@@ -65,7 +67,7 @@ fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = &'a Named>) {
     serialize_to_file(views, None, path).unwrap();
 }
 
-static NETWORK: LazyLock<(TempDir, Vec<Named>)> = LazyLock::new(|| {
+static FILE: LazyLock<(TempDir, Vec<Named>)> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     let mut tensors = tensors();
     // What a converted checkpoint holds besides.
@@ -76,9 +78,15 @@ static NETWORK: LazyLock<(TempDir, Vec<Named>)> = LazyLock::new(|| {
     (folder, tensors)
 });
 
-fn network() -> Inception {
-    Inception::load(&NETWORK.0.path().join("weights.safetensors")).unwrap()
+fn load() -> Inception {
+    Inception::load(&FILE.0.path().join("weights.safetensors")).unwrap()
 }
+
+static NETWORK: LazyLock<Inception> = LazyLock::new(load);
+
+/// What the network says of [`pictures`].
+static PAIR: LazyLock<InceptionFeatures> =
+    LazyLock::new(|| NETWORK.extract(pictures().view(), range()).unwrap());
 
 fn range() -> f64 {
     GOLDEN["range"].as_f64().unwrap()
@@ -109,8 +117,7 @@ fn off(ours: ArrayView1<'_, f32>, theirs: &Value) -> f64 {
 
 #[test]
 fn features_and_logits_are_those_of_pytorch_fid_and_torch_fidelity() {
-    let network = network();
-    let ours = network.extract(pictures().view(), range()).unwrap();
+    let ours = &*PAIR;
     assert_eq!(ours.features.dim(), (2, Inception::FEATURES));
     assert_eq!(ours.logits.dim(), (2, Inception::LOGITS));
     assert_eq!(ours.clipped, 0.0);
@@ -135,7 +142,7 @@ fn features_and_logits_are_those_of_pytorch_fid_and_torch_fidelity() {
     }
 
     let theirs = &GOLDEN["torch_fidelity"];
-    let network = network.with_resize(Resize::TorchFidelity);
+    let network = load().with_resize(Resize::TorchFidelity);
     let first = pictures().slice_move(s![..1, .., ..]);
     let other = network.extract(first.view(), range()).unwrap();
     for (ours, theirs) in [
@@ -151,9 +158,9 @@ fn features_and_logits_are_those_of_pytorch_fid_and_torch_fidelity() {
 
 #[test]
 fn an_image_has_one_answer_in_any_set_and_on_any_number_of_threads() {
-    let network = network();
+    let network = &*NETWORK;
     let pictures = pictures();
-    let both = network.extract(pictures.view(), range()).unwrap();
+    let both = &*PAIR;
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -168,7 +175,7 @@ fn an_image_has_one_answer_in_any_set_and_on_any_number_of_threads() {
 
 #[test]
 fn the_logits_feed_the_inception_score() {
-    let ours = network().extract(pictures().view(), range()).unwrap();
+    let ours = &*PAIR;
     let settings = InceptionScoreSettings {
         splits: 1,
         shuffle: None,
@@ -201,7 +208,7 @@ fn the_logits_feed_the_inception_score() {
 
 #[test]
 fn what_lies_outside_the_range_is_clipped_and_counted() {
-    let network = network();
+    let network = &*NETWORK;
     let mut picture = pictures().slice_move(s![..1, .., ..]);
     picture[[0, 0, 0]] = 0.0;
     picture[[0, 5, 7]] = range() as f32;
@@ -215,8 +222,8 @@ fn what_lies_outside_the_range_is_clipped_and_counted() {
 
 #[test]
 fn the_label_names_resize_and_weights() {
-    let network = network();
-    let bytes = std::fs::read(NETWORK.0.path().join("weights.safetensors")).unwrap();
+    let network = &*NETWORK;
+    let bytes = std::fs::read(FILE.0.path().join("weights.safetensors")).unwrap();
     let digest = Sha256::digest(&bytes);
     assert_eq!(network.sha256().len(), 64);
     assert!(
@@ -252,7 +259,7 @@ fn a_file_that_does_not_hold_the_network_is_one_clear_error() {
     let ends = |message: String, end: &str| {
         assert_eq!(message, format!("{}: {end}", path.display()));
     };
-    let all = &NETWORK.1;
+    let all = &FILE.1;
     let mut first: Vec<Named> = all
         .iter()
         .filter(|t| t.0.starts_with("Conv2d_1a_3x3."))
@@ -315,7 +322,7 @@ fn a_file_that_does_not_hold_the_network_is_one_clear_error() {
 
 #[test]
 fn images_without_an_answer_are_one_clear_error() {
-    let network = network();
+    let network = &*NETWORK;
     let refused =
         |images: Array3<f32>, range: f64| network.extract(images.view(), range).unwrap_err().to_string();
     assert_eq!(
@@ -340,7 +347,7 @@ fn images_without_an_answer_are_one_clear_error() {
 
 #[test]
 fn weights_that_overflow_are_an_error() {
-    let mut tensors = NETWORK.1.clone();
+    let mut tensors = FILE.1.clone();
     for (name, _, _, bytes) in &mut tensors {
         if name.ends_with(".bn.weight") {
             for value in bytes.chunks_exact_mut(4) {
@@ -348,7 +355,7 @@ fn weights_that_overflow_are_an_error() {
             }
         }
     }
-    let path = NETWORK.0.path().join("large.safetensors");
+    let path = FILE.0.path().join("large.safetensors");
     write(&path, &tensors);
     let network = Inception::load(&path).unwrap();
     let message = network
