@@ -92,7 +92,7 @@ pub(super) fn pair(
                     (tile(&grey(small_candidate.view())?, "candidate", &format!("candidate, image {index}")))
                     div .across { (colour_bar(ColourMap::Intensity, window.0, window.1, "reference and candidate")?) }
                     div .error {
-                        (tile(&signed, "candidate - reference", &format!(
+                        (tile(&signed, "signed error", &format!(
                             "signed error, image {index}: blue where the candidate is lower, red where it is higher"
                         )))
                         @if size.is_some() { (colour_bar(ColourMap::Error, -reach, reach, "signed error")?) }
