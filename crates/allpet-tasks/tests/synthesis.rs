@@ -13,7 +13,7 @@ use allpet_tasks::{
 };
 use allpet_train::{Observer, StepInfo, TrainConfig};
 use candle_core::{Device, Tensor};
-use ndarray::Axis;
+use ndarray::{ArrayView2, Axis};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -384,6 +384,20 @@ fn a_seed_draws_the_same_pairs_in_any_batch() {
     }
     let other = draw(&SynthesisOfPairs { seed: 10, ..whole }).unwrap();
     assert!(other.inputs != drawn.inputs, "the seed changes nothing");
+}
+
+/// At a quarter of the dose an input holds a quarter of its target's counts; attenuation keeps none (the control).
+#[test]
+fn inputs_hold_the_counts_of_their_targets() {
+    let shares = |task| -> Vec<f64> {
+        let drawn = draw(&asked(task, 4)).unwrap();
+        let total = |a: ArrayView2<'_, f32>| a.iter().map(|v| f64::from(*v)).sum::<f64>();
+        let both = drawn.inputs.outer_iter().zip(drawn.targets.outer_iter());
+        both.map(|(input, target)| total(input) / total(target)).collect()
+    };
+    assert!(shares(low_dose()).iter().all(|share| (share - 0.25).abs() < 1e-5));
+    let corrected = shares(Downstream::Attenuation(Attenuation {}));
+    assert!(corrected.windows(2).any(|two| (two[0] - two[1]).abs() > 1e-3));
 }
 
 #[test]

@@ -1,8 +1,14 @@
 //! Pairs from noise: two latents walked together, decoded apart, sample by sample from the caller's seed.
+//!
+//! A drawn input is smoother than a measured one, because the autoencoder is. Measured with the shipped `small` weights on 32
+//! simulated inputs each, within the body (more than a quarter of the scale): of the noise's variance the round trip keeps
+//! 73 % at a quarter of the dose and 68 % at a hundredth, of the difference of neighbours 63 % and 58 %; what it keeps is
+//! correlated with what was there by 0.85 and 0.84. It also loses counts where noise is high (1 % and 13 % of the total), so
+//! a task whose counts are known ([`crate::CountRule::Total`], one output) has its inputs scaled to the target's.
 
 use super::model::{KindOfPairs, PairSynthesizer};
 use crate::error::{Error, Result};
-use crate::heads::Downstream;
+use crate::heads::{CountRule, Downstream};
 use crate::pairs::Goal;
 use crate::statistics::{known_prompt, ratio_of};
 use allpet_core::{ParallelGeometry, Prompt, Region, Tracer, stream};
@@ -10,7 +16,7 @@ use allpet_diffusion::{Conditioning, Predictor, Run, SampleNoise, Spacing, sampl
 use allpet_foundation::{ScaleOf, Statistics};
 use allpet_nn::without_gradients;
 use candle_core::{DType, Tensor};
-use ndarray::{Array3, Axis};
+use ndarray::{Array3, ArrayView2, ArrayViewMut2, Axis};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
@@ -66,7 +72,8 @@ pub struct SynthesisedPairs {
     pub goal: Goal,
     /// Geometry of the sinograms.
     pub geometry: ParallelGeometry,
-    /// Inputs `[count, view, radial]` in the unit of the task's inputs (at low dose that of their own dose), never negative.
+    /// Inputs `[count, view, radial]` in the unit of the task's inputs (at low dose that of their own dose, with as many
+    /// counts as it says), never negative.
     pub inputs: Array3<f32>,
     /// Targets, of the same shape, in the unit of the task's targets (kBq/mL·mm), never negative.
     pub targets: Array3<f32>,
@@ -189,6 +196,11 @@ impl PairSynthesizer {
                 disagreement[member] = (error / power).sqrt();
             }
         }
+        hold_counts(
+            &self.pairs.kinds[item.kind].task,
+            result.inputs.index_axis_mut(Axis(0), place),
+            result.targets.index_axis(Axis(0), place),
+        );
         result.inconsistency.push(disagreement);
         result.prompts.push(item.prompt);
     }
@@ -278,6 +290,20 @@ impl PairSynthesizer {
             prompt: of.prompt,
             scales: [(target / ratio) as f32, target as f32],
         })
+    }
+}
+
+/// Scales an input so that its target holds the counts that the task says; nothing where it says nothing, or where another
+/// output holds the rest.
+fn hold_counts(task: &Downstream, mut input: ArrayViewMut2<'_, f32>, target: ArrayView2<'_, f32>) {
+    let (CountRule::Total(factor), 1) = (task.head().counts(), task.outputs()) else {
+        return;
+    };
+    let total = |values: ArrayView2<'_, f32>| values.iter().map(|v| f64::from(*v)).sum::<f64>();
+    let (given, wanted) = (total(input.view()), total(target) / factor);
+    if given > 0.0 && wanted > 0.0 {
+        let scale = (wanted / given) as f32;
+        input.mapv_inplace(|v| v * scale);
     }
 }
 
