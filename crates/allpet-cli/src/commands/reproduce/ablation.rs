@@ -3,8 +3,8 @@
 //! The positive/negative loss (eq. 9) acts on the autoencoder, so leaving it out needs another autoencoder and, since the
 //! foundation's denoiser knows only the latents of its own, a run from nothing; that is compared with the other run from nothing.
 
-use super::restoration::{UNET, Workshop, given, kept, recipe, restored, section, test_set, train_set};
-use super::{Args, write_json};
+use super::restoration::{UNET, Workshop, given, recipe, restored, section, test_set, train_set};
+use super::{Args, kept, write_json};
 use crate::fault::{Fault, Result};
 use crate::model_file;
 use crate::output;

@@ -3,6 +3,7 @@
 mod ablation;
 mod markdown;
 mod restoration;
+mod synthesis;
 mod tasks;
 
 use crate::fault::{Fault, Result};
@@ -28,7 +29,8 @@ pub(crate) struct Args {
     /// Keep what an earlier run in this folder has finished
     #[arg(long)]
     resume: bool,
-    /// tasks: a trained model to judge, instead of training one (`shipped` for the one that ships with allpet)
+    /// tasks, synthesis: a trained model to judge, instead of training one (`shipped` for the one that ships with allpet, the
+    /// default of synthesis)
     #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
     /// tasks: a trained regression to compare with, instead of training one
@@ -47,6 +49,8 @@ enum Table {
     Tasks,
     /// What the masks, the positive/negative loss, the attention and the foundation are worth
     Ablation,
+    /// Generated sinograms against held-out ones: Fréchet, KID, precision and recall
+    Synthesis,
 }
 
 impl Args {
@@ -56,6 +60,7 @@ impl Args {
         match self.table {
             Table::Tasks => tasks::run(self),
             Table::Ablation => ablation::run(self),
+            Table::Synthesis => synthesis::run(self),
         }
     }
 }
@@ -64,4 +69,21 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).map_err(|e| Fault::Other(e.to_string()))?;
     text.push('\n');
     Ok(write_bytes_atomically(path, text.as_bytes())?)
+}
+
+/// A section that `--resume` found finished, or computed now and kept.
+pub(super) fn kept(
+    out: &Path,
+    resume: bool,
+    id: &str,
+    compute: impl FnOnce() -> Result<Value>,
+) -> Result<Value> {
+    let path = out.join(format!("{id}.json"));
+    let found = resume.then(|| std::fs::read(&path).ok()).flatten();
+    if let Some(value) = found.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        return Ok(value);
+    }
+    let value = compute()?;
+    write_json(&path, &value)?;
+    Ok(value)
 }

@@ -14,7 +14,6 @@ use allpet::tasks::study::{Cases, Cell, Row, cell};
 use allpet::tasks::{RestoreRequest, Restored, Restorer, TaskRun, train_tasks};
 use allpet::train::{JsonLines, Observer};
 use ndarray::ArrayView4;
-use serde_json::Value;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
@@ -252,21 +251,4 @@ pub(super) fn section(
         config.seed,
         table(&lines)
     ))
-}
-
-/// A section that `--resume` found finished, or computed now and kept.
-pub(super) fn kept(
-    out: &Path,
-    resume: bool,
-    id: &str,
-    compute: impl FnOnce() -> Result<Value>,
-) -> Result<Value> {
-    let path = out.join(format!("{id}.json"));
-    let found = resume.then(|| std::fs::read(&path).ok()).flatten();
-    if let Some(value) = found.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-        return Ok(value);
-    }
-    let value = compute()?;
-    super::write_json(&path, &value)?;
-    Ok(value)
 }

@@ -1,9 +1,7 @@
 //! The five tasks: data, training, and every way to restore in one harness ([`allpet::tasks::study`]).
 
-use super::restoration::{
-    UNET, Workshop, given, kept, on_range, recipe, restored, section, test_set, train_set,
-};
-use super::{Args, write_json};
+use super::restoration::{UNET, Workshop, given, on_range, recipe, restored, section, test_set, train_set};
+use super::{Args, kept, write_json};
 use crate::fault::Result;
 use crate::model_file;
 use crate::progress;
