@@ -10,7 +10,7 @@ use crate::report::Report;
 use allpet::core::Dataset;
 use allpet::foundation::{Ended, MODEL_FILE, Place, RunConfig, train_autoencoder, train_foundation};
 use allpet::io::read_dataset;
-use allpet::tasks::{TaskRun, train_tasks};
+use allpet::tasks::{PairRun, TaskRun, train_pairs, train_tasks};
 use allpet::train::{BoxError, JsonLines, Observer, StepInfo, TrainConfig, checkpoint};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
@@ -19,7 +19,7 @@ use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-/// Train the autoencoder, the foundation model on its latents, or a model of the tasks on pairs
+/// Train the autoencoder, the foundation model on its latents, a model of the tasks on pairs, or one that draws pairs
 ///
 /// The run folder holds model.safetensors (at the end), checkpoint.safetensors, metrics.jsonl and loss.png. Ctrl-C
 /// writes a checkpoint and stops; --resume goes on and ends in the same model as a run that was not interrupted.
@@ -64,13 +64,17 @@ For `task` (datasets of `allpet simulate --task low-dose` and so on; several tas
   goal = \"clean\"                            # or target: the noise-free array of the simulation, or the measured one
   masks = true                               # Radon masks (RMAS, DMM)
   attention = true                           # transparent medical attention (TMA)
-  [train]                                    # as above";
+  [train]                                    # as above
+
+For `pairs` (the same datasets; input and target drawn jointly, for `allpet synthesize --task`): foundation, from_scratch, goal, masks and
+[train] as for `task`.";
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum What {
     Autoencoder,
     Foundation,
     Task,
+    Pairs,
 }
 
 impl What {
@@ -79,6 +83,7 @@ impl What {
             Self::Autoencoder => "autoencoder",
             Self::Foundation => "foundation",
             Self::Task => "task",
+            Self::Pairs => "pairs",
         }
     }
 }
@@ -152,19 +157,25 @@ enum Plan {
     Autoencoder(RunConfig),
     Foundation(RunConfig),
     Task(Box<TaskRun>),
+    Pairs(PairRun),
 }
 
 impl Plan {
     /// The configuration, with the paths in it relative to the file.
     fn read(what: What, path: &Path) -> Result<Self> {
         let beside = |file: &mut PathBuf| *file = path.parent().unwrap_or(Path::new("")).join(&*file);
+        let wrong = |e: allpet::tasks::Error| Fault::Given(format!("{}: {e}", path.display()));
         if what == What::Task {
             let mut config: TaskRun = read_toml(path)?;
             config.foundation.iter_mut().for_each(beside);
-            config
-                .validate()
-                .map_err(|e| Fault::Given(format!("{}: {e}", path.display())))?;
+            config.validate().map_err(wrong)?;
             return Ok(Self::Task(Box::new(config)));
+        }
+        if what == What::Pairs {
+            let mut config: PairRun = read_toml(path)?;
+            config.foundation.iter_mut().for_each(beside);
+            config.validate().map_err(wrong)?;
+            return Ok(Self::Pairs(config));
         }
         let mut config: RunConfig = read_toml(path)?;
         config.autoencoder.iter_mut().for_each(beside);
@@ -185,17 +196,18 @@ impl Plan {
         match self {
             Self::Autoencoder(config) | Self::Foundation(config) => config.train.clone(),
             Self::Task(config) => config.train.clone(),
+            Self::Pairs(config) => config.train.clone(),
         }
     }
 
     fn run(&self, data: &[Dataset], place: Place<'_>, observers: &mut [&mut dyn Observer]) -> Result<Ended> {
+        let start =
+            |path: &Option<PathBuf>| Ok::<_, Fault>(model_file::load(path.as_deref(), place.device)?.model);
         Ok(match self {
             Self::Autoencoder(config) => train_autoencoder(config, data, place, observers)?,
             Self::Foundation(config) => train_foundation(config, data, place, observers)?,
-            Self::Task(config) => {
-                let foundation = model_file::load(config.foundation.as_deref(), place.device)?.model;
-                train_tasks(config, &foundation, data, place, observers)?
-            }
+            Self::Task(config) => train_tasks(config, &start(&config.foundation)?, data, place, observers)?,
+            Self::Pairs(config) => train_pairs(config, &start(&config.foundation)?, data, place, observers)?,
         })
     }
 }

@@ -34,7 +34,7 @@ const REGIONS: [Region; 3] = [Region::Brain, Region::Chest, Region::Abdomen];
 pub(super) fn run(args: &Args) -> Result<Report> {
     progress::stop_flag();
     let device = args.device.cpu()?;
-    let count = if args.quick { 8 } else { 100 };
+    let counts = if args.quick { (8, 8) } else { (48, 100) };
     let model = match &args.model {
         Some(path) if path.as_os_str() != "shipped" => model_file::load(Some(path), &device)?.model,
         _ => model_file::load(None, &device)?.model,
@@ -45,12 +45,12 @@ pub(super) fn run(args: &Args) -> Result<Report> {
     for prompt in prompts(args.quick) {
         let id = format!("{prompt}").replace(' ', "-").to_lowercase();
         let value = kept(&args.out, args.resume, &format!("synthesis-{id}"), || {
-            note(&format!("{prompt}: drawing {count} sinograms"));
-            judge(&model, prompt, &training, count, args.quick)
+            note(&format!("{prompt}: drawing {} sinograms", counts.0));
+            judge(&model, prompt, &training, counts, args.quick)
         })?;
         all.insert(prompt.to_string(), value);
     }
-    let text = markdown(&all, count, args.quick);
+    let text = markdown(&all, counts, args.quick);
     let markdown = args.out.join("synthesis.md");
     write_bytes_atomically(&markdown, text.as_bytes())?;
     let path = args.out.join("synthesis.json");
@@ -107,7 +107,7 @@ fn judge(
     model: &Foundation,
     prompt: Prompt,
     training: &[Dataset],
-    count: usize,
+    (count, held_out): (usize, usize),
     quick: bool,
 ) -> Result<Value> {
     let geometry = model.config().geometry;
@@ -126,17 +126,17 @@ fn judge(
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     })?;
-    let held_out = simulate(&SynthesisConfig {
+    let held_out_data = simulate(&SynthesisConfig {
         tracers: prompt.tracer.into_iter().collect(),
         regions: prompt.region.into_iter().collect(),
         split: Split::Test,
-        count,
-        subjects: count,
+        count: held_out,
+        subjects: held_out,
         seed: TEST_SEED,
         geometry,
         ..SynthesisConfig::default()
     })?;
-    let held_out = sinograms(&held_out)?;
+    let held_out = sinograms(&held_out_data)?;
     let floor = like(training, prompt)?;
     let gaussian = per_bin_gaussian(floor.view(), count);
 
@@ -240,14 +240,14 @@ fn compare(candidate: ArrayView3<'_, f32>, reference: ArrayView3<'_, f32>, range
     }))
 }
 
-fn markdown(all: &serde_json::Map<String, Value>, count: usize, quick: bool) -> String {
+fn markdown(all: &serde_json::Map<String, Value>, (count, held_out): (usize, usize), quick: bool) -> String {
     let warning = if quick {
         "**Quick run: these figures mean nothing.**\n\n"
     } else {
         ""
     };
     let mut text = format!(
-        "{warning}{count} generated and {count} held-out sinograms of each prompt; {}.\n\n",
+        "{warning}{count} generated and {held_out} held-out sinograms of each prompt; {}.\n\n",
         RandomFeatures::LABEL
     );
     for domain in ["sinogram", "image"] {
