@@ -3,9 +3,6 @@
 use crate::fault::Fault;
 use std::ffi::OsString;
 
-/// Options of a command.
-const OPTIONS: &[(&str, &[&str])] = &[("evaluate", &["--inception"])];
-
 /// Words of an option (or of the first plain word, `""`) of a command.
 const CHOICES: &[(&str, &str, &[&str])] = &[
     ("simulate", "--task", &["fusion"]),
@@ -14,7 +11,6 @@ const CHOICES: &[(&str, &str, &[&str])] = &[
         "--task",
         &["low-dose", "attenuation", "delayed", "conversion", "separation"],
     ),
-    ("evaluate", "--metrics", &["is"]),
     ("train", "", &["fusion"]),
     ("bench", "", &["sampler"]),
 ];
@@ -28,16 +24,6 @@ pub(crate) fn asked_for(words: &[OsString]) -> Option<Fault> {
         .collect();
     let start = words.iter().position(|w| !w.starts_with('-'))?;
     let (command, rest) = (words[start], &words[start + 1..]);
-    let missing = |what: String| Some(Fault::Given(format!("`allpet {what}` is not built yet")));
-    for option in OPTIONS
-        .iter()
-        .filter(|(name, _)| *name == command)
-        .flat_map(|(_, o)| *o)
-    {
-        if value_of(rest, option).is_some() || rest.contains(option) {
-            return missing(format!("{command} {option}"));
-        }
-    }
     for (_, option, choices) in CHOICES.iter().filter(|(name, ..)| *name == command) {
         let value = match *option {
             "" => rest.iter().find(|w| !w.starts_with('-')).copied(),
@@ -50,7 +36,9 @@ pub(crate) fn asked_for(words: &[OsString]) -> Option<Fault> {
             } else {
                 format!("{option} ")
             };
-            return missing(format!("{command} {option}{value}"));
+            return Some(Fault::Given(format!(
+                "`allpet {command} {option}{value}` is not built yet"
+            )));
         }
     }
     None

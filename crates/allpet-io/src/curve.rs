@@ -1,7 +1,6 @@
 //! Line plots of named series over an axis, such as a training loss over steps.
-//!
-//! Tick distances are 1, 2 or 5 times a power of ten (Heckbert, "Nice numbers for graph labels", Graphics Gems, 1990).
 
+use crate::axis::Axis;
 use crate::canvas::{Canvas, Rgb};
 use crate::error::Result;
 use std::path::Path;
@@ -58,8 +57,9 @@ impl CurvePlot {
             (x.is_finite() && y.is_finite()).then_some((x, y))
         };
         let points = || self.curves.iter().flat_map(|c| &c.points).filter_map(shown);
-        let x_axis = Axis::around(points().map(|p| p.0), 8.0, false);
-        let y_axis = Axis::around(points().map(|p| p.1), 6.0, self.log_y);
+        let x_axis = Axis::around(points().map(|p| p.0), 8).to_ticks();
+        let y_axis = Axis::around(points().map(|p| p.1), 6);
+        let y_axis = if self.log_y { y_axis.whole_steps() } else { y_axis }.to_ticks();
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
         let at_x = |x: f64| LEFT + (x_axis.fraction(x) * (right - LEFT) as f64).round() as usize;
         let at_y = |y: f64| bottom - (y_axis.fraction(y) * (bottom - TOP) as f64).round() as usize;
@@ -81,7 +81,7 @@ impl CurvePlot {
             let y = at_y(tick);
             canvas.line((LEFT, y), (right, y), RULE);
             let label = if self.log_y {
-                short(10f64.powf(tick))
+                decade(tick)
             } else {
                 y_axis.label(tick)
             };
@@ -140,65 +140,10 @@ impl CurvePlot {
     }
 }
 
-/// A range of values that begins and ends on a tick.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Axis {
-    low: f64,
-    high: f64,
-    step: f64,
-}
-
-impl Axis {
-    fn around(values: impl Iterator<Item = f64>, ticks: f64, whole_steps: bool) -> Self {
-        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| {
-            (a.min(v), b.max(v))
-        });
-        let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
-        // A constant needs some room around it; a range beyond f64 has none left to give.
-        let room = if high > low {
-            0.0
-        } else {
-            (low.abs() * 0.1).max(0.5)
-        };
-        let (low, high) = ((low - room).max(-1e300), (high + room).min(1e300));
-        let rough = ((high - low) / ticks).max(f64::MIN_POSITIVE * 1e16);
-        let power = 10f64.powf(rough.log10().floor());
-        let step = power
-            * [1.0, 2.0, 5.0, 10.0]
-                .into_iter()
-                .find(|m| m * power >= rough * 0.999)
-                .unwrap_or(10.0);
-        let step = if whole_steps { step.max(1.0).ceil() } else { step };
-        Self {
-            low: (low / step).floor() * step,
-            high: (high / step).ceil() * step,
-            step,
-        }
+/// A power of ten in few characters.
+fn decade(exponent: f64) -> String {
+    match (-3.0..6.0).contains(&exponent) {
+        true => format!("{}", 10f64.powi(exponent as i32)),
+        false => format!("1e{exponent}"),
     }
-
-    fn fraction(&self, value: f64) -> f64 {
-        ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
-    }
-
-    fn ticks(&self) -> impl Iterator<Item = f64> + use<> {
-        let Self { low, high, step } = *self;
-        let count = ((high - low) / step).round().clamp(1.0, 50.0) as usize;
-        (0..=count).map(move |i| low + i as f64 * step)
-    }
-
-    fn label(&self, tick: f64) -> String {
-        // Rounding in the sum of steps must not show as 1.2e-17.
-        short(if tick.abs() < self.step * 1e-6 { 0.0 } else { tick })
-    }
-}
-
-/// A number in few characters.
-fn short(value: f64) -> String {
-    let size = value.abs();
-    if size != 0.0 && !(1e-3..1e6).contains(&size) {
-        return format!("{value:.1e}").replace(".0e", "e");
-    }
-    let digits = format!("{value:.4}");
-    let trimmed = digits.trim_end_matches('0').trim_end_matches('.');
-    trimmed.to_owned()
 }

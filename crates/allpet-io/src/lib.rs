@@ -7,6 +7,7 @@
 
 mod archive;
 mod array;
+mod axis;
 mod canvas;
 mod curve;
 mod dataset;
@@ -22,6 +23,7 @@ mod tensors;
 
 pub use archive::{npz_names, read_npz, read_npz_all, read_npz_headers, write_npz};
 pub use array::{NpyHeader, NpyStream, read_npy, read_npy_header, write_npy};
+pub use axis::Axis;
 pub use canvas::{Canvas, Rgb};
 pub use curve::{Curve, CurvePlot};
 pub use dataset::{read_dataset, write_dataset};
@@ -31,5 +33,5 @@ pub use grid::{Grid, Tile};
 pub use interfile::{InterfileEntry, InterfileHeader};
 pub use listmode::{Event, Histogram, HistogramOptions, ListMode, Record, Records};
 pub use listmode_writer::{Announcement, ListModeWriter};
-pub use picture::{Palette, Window, write_png_mapped, write_png16};
+pub use picture::{Palette, Window, encode_png_mapped, write_png_mapped, write_png16};
 pub use tensors::{TensorInfo, Tensors, TensorsHeader, read_metadata, read_tensors, write_tensors};

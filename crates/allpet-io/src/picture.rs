@@ -1,12 +1,14 @@
-//! Arrays as PNG pictures: 16-bit grey with a linear window, or 8-bit RGB through a colour map.
+//! Arrays as PNG pictures: 16-bit grey with a linear window, or through a colour map as 8-bit RGB in a file or as 255
+//! indexed colours in memory.
 //!
-//! The window is kept in the text chunk `window` as `low high`, so that grey levels can be turned back into values.
+//! In a file the window is kept in the text chunk `window` as `low high`, so that grey levels can be turned back into values.
 
 use crate::canvas::{Canvas, Rgb};
 use crate::error::{Result, invalid};
 use allpet_core::{check_finite, write_atomically};
 use ndarray::ArrayView2;
-use png::{BitDepth, ColorType, Encoder};
+use png::{BitDepth, ColorType, Encoder, EncodingError};
+use std::io::Write;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -22,11 +24,20 @@ pub enum Palette {
     Magma,
     /// Purple through green to yellow.
     Viridis,
+    /// Blue through near white in the middle to red, for signed values in [`Window::Symmetric`] (ColorBrewer's RdBu,
+    /// told apart also by the colour-blind).
+    BlueRed,
 }
 
 impl Palette {
     /// Every palette.
-    pub const ALL: &'static [Self] = &[Self::Grey, Self::InvertedGrey, Self::Magma, Self::Viridis];
+    pub const ALL: &'static [Self] = &[
+        Self::Grey,
+        Self::InvertedGrey,
+        Self::Magma,
+        Self::Viridis,
+        Self::BlueRed,
+    ];
 
     /// The word used on the command line.
     pub fn id(self) -> &'static str {
@@ -35,6 +46,7 @@ impl Palette {
             Self::InvertedGrey => "inverted",
             Self::Magma => "magma",
             Self::Viridis => "viridis",
+            Self::BlueRed => "blue-red",
         }
     }
 
@@ -47,6 +59,7 @@ impl Palette {
             Self::InvertedGrey => [255 - grey; 3],
             Self::Magma => colorous::MAGMA.eval_continuous(level).as_array(),
             Self::Viridis => colorous::VIRIDIS.eval_continuous(level).as_array(),
+            Self::BlueRed => colorous::RED_BLUE.eval_continuous(1.0 - level).as_array(),
         }
     }
 }
@@ -76,6 +89,9 @@ pub enum Window {
     /// 0 to the 99.5th percentile, as PET is shown: neither noise below 0 nor a few hot pixels flatten the rest.
     /// Where that percentile is not positive, from the smallest value.
     Robust,
+    /// 0 in the middle and the 99.5th percentile of the values' size at both ends, for signed values. Where that
+    /// percentile is 0, the largest size; where that is 0 too, 1.
+    Symmetric,
     /// From one value to another.
     Fixed(f32, f32),
 }
@@ -105,10 +121,15 @@ impl Window {
             _ if values.is_empty() => (0.0, 1.0),
             Self::Full => extremes(),
             Self::Robust => {
-                let mut sorted: Vec<f32> = values.iter().copied().collect();
-                let rank = (sorted.len() - 1) * 995 / 1000;
-                let high = *sorted.select_nth_unstable_by(rank, f32::total_cmp).1;
+                let high = percentile_995(values.iter().copied().collect());
                 (if high > 0.0 { 0.0 } else { extremes().0 }, high)
+            }
+            Self::Symmetric => {
+                let sizes = || values.iter().map(|v| v.abs());
+                // Fewer than one value in 200 may differ from 0: then the largest.
+                let ends = [percentile_995(sizes().collect()), sizes().fold(0.0, f32::max)];
+                let end = ends.into_iter().find(|&e| e > 0.0).unwrap_or(1.0);
+                (-end, end)
             }
         };
         // A flat picture has no width of its own; 1 shows it evenly, or the next value where 1 is too little to differ.
@@ -118,6 +139,12 @@ impl Window {
             (low, (low + 1.0).max(low.next_up()))
         })
     }
+}
+
+/// The 99.5th percentile, by nearest rank, of one value or more.
+fn percentile_995(mut values: Vec<f32>) -> f32 {
+    let rank = (values.len() - 1) * 995 / 1000;
+    *values.select_nth_unstable_by(rank, f32::total_cmp).1
 }
 
 /// Writes 16-bit grey: 0 is the window's low end, 65535 its high end. Each value becomes `upscale²` pixels. Returns
@@ -176,6 +203,31 @@ pub fn write_png_mapped(
     Ok((low, high))
 }
 
+/// A PNG in memory, one pixel per value, as a page embeds it: 255 indexed colours of a palette, an odd number so that
+/// the middle of a window has a colour of its own. Values outside the window take the colour of its end.
+///
+/// # Errors
+/// An array without pixels or with too many, NaN.
+pub fn encode_png_mapped(values: ArrayView2<'_, f32>, window: Window, palette: Palette) -> Result<Vec<u8>> {
+    const TOP: u8 = 254;
+    let window = window.resolve(values)?;
+    let (height, width) = values.dim();
+    check_size(width, height)?;
+    let levels: Vec<u8> = values
+        .iter()
+        .map(|&v| (level(v, window) * f64::from(TOP)).round() as u8)
+        .collect();
+    let colours = (0..=TOP)
+        .flat_map(|i| palette.colour(f64::from(i) / f64::from(TOP)))
+        .collect();
+    let mut file = Vec::new();
+    let mut encoder = Encoder::new(&mut file, width as u32, height as u32);
+    encoder.set_palette::<Vec<u8>>(colours);
+    encode(encoder, (ColorType::Indexed, BitDepth::Eight), &levels)
+        .map_err(|fault| invalid("picture", fault.to_string()))?;
+    Ok(file)
+}
+
 /// Draws an array with its upper left corner at a pixel.
 pub(crate) fn draw(
     canvas: &mut Canvas,
@@ -197,26 +249,35 @@ pub(crate) fn draw(
     }
 }
 
-/// The one place that encodes PNG.
+/// A PNG file with text chunks, whole or not at all.
 pub(crate) fn write_png(
     path: &Path,
     (width, height): (usize, usize),
-    (colour, depth): (ColorType, BitDepth),
+    format: (ColorType, BitDepth),
     bytes: &[u8],
     notes: &[(&str, &str)],
 ) -> Result<()> {
     check_size(width, height)?;
     Ok(write_atomically(path, |file| {
         let mut encoder = Encoder::new(file, width as u32, height as u32);
-        encoder.set_color(colour);
-        encoder.set_depth(depth);
         for (key, text) in notes {
             encoder.add_itxt_chunk((*key).to_owned(), (*text).to_owned())?;
         }
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(bytes)?;
-        Ok(writer.finish()?)
+        Ok(encode(encoder, format, bytes)?)
     })?)
+}
+
+/// The one place that encodes PNG.
+fn encode<W: Write>(
+    mut encoder: Encoder<'_, W>,
+    (colour, depth): (ColorType, BitDepth),
+    bytes: &[u8],
+) -> Result<(), EncodingError> {
+    encoder.set_color(colour);
+    encoder.set_depth(depth);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(bytes)?;
+    writer.finish()
 }
 
 fn enlarged(rows: usize, cols: usize, upscale: usize) -> Result<(usize, usize)> {

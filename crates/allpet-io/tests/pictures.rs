@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use allpet_io::{Canvas, Curve, CurvePlot, Grid, Palette, Tile, Window, write_png_mapped, write_png16};
+use allpet_io::{
+    Canvas, Curve, CurvePlot, Grid, Palette, Tile, Window, encode_png_mapped, write_png_mapped, write_png16,
+};
 use ndarray::{Array2, array};
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::BufReader;
+use std::io::Cursor;
 use std::path::Path;
 
 struct Decoded {
@@ -17,9 +18,13 @@ struct Decoded {
 }
 
 fn decode(path: &Path) -> Decoded {
-    let mut reader = png::Decoder::new(BufReader::new(File::open(path).unwrap()))
-        .read_info()
-        .unwrap();
+    decoded(&std::fs::read(path).unwrap())
+}
+
+fn decoded(file: &[u8]) -> Decoded {
+    let mut decoder = png::Decoder::new(Cursor::new(file));
+    decoder.set_transformations(png::Transformations::EXPAND);
+    let mut reader = decoder.read_info().unwrap();
     let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
     let frame = reader.next_frame(&mut bytes).unwrap();
     let notes = &reader.info().utf8_text;
@@ -103,6 +108,14 @@ fn windows_clip_and_never_collapse() {
             .contains("NaN at index [4, 5]")
     );
     assert!(Window::Fixed(f32::NAN, 1.0).resolve(values.view()).is_err());
+    // Signed values: as far below 0 as above.
+    let mut signed = Array2::from_elem((100, 100), -0.5f32);
+    signed[[3, 3]] = 40.0;
+    assert_eq!(Window::Symmetric.resolve(signed.view()).unwrap(), (-0.5, 0.5));
+    signed.map_inplace(|v| *v = if *v < 0.0 { 0.0 } else { *v });
+    assert_eq!(Window::Symmetric.resolve(signed.view()).unwrap(), (-40.0, 40.0));
+    signed.fill(0.0);
+    assert_eq!(Window::Symmetric.resolve(signed.view()).unwrap(), (-1.0, 1.0));
     assert!(write_png16(&path, Array2::zeros((0, 3)).view(), Window::Full, 1).is_err());
     assert!(write_png16(&path, values.view(), Window::Full, usize::MAX).is_err());
 }
@@ -125,6 +138,13 @@ fn palettes_run_from_end_to_end() {
         } else {
             1.0
         };
+        if palette == Palette::BlueRed {
+            // Its ends as ColorBrewer published them, 053061 and 67001f, and near white between.
+            assert!(apart(colours[0], &[0x05, 0x30, 0x61]) <= 2);
+            assert!(apart(colours[255], &[0x67, 0x00, 0x1f]) <= 2);
+            assert!(bright(colours[127]) > 235.0);
+            continue;
+        }
         for pair in colours.windows(2) {
             assert!(
                 sign * (bright(pair[1]) - bright(pair[0])) > -1.0,
@@ -136,6 +156,45 @@ fn palettes_run_from_end_to_end() {
     assert_eq!(Palette::InvertedGrey.colour(0.0), [255; 3]);
     let text = "rainbow".parse::<Palette>().unwrap_err().to_string();
     assert!(text.contains("viridis"), "{text}");
+}
+
+/// Largest difference of two colours.
+fn apart(a: &[u8], b: &[u8]) -> u8 {
+    a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+}
+
+#[test]
+fn a_picture_in_memory_is_the_one_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.png");
+    let values = Array2::from_shape_fn((9, 17), |(r, c)| (r as f32 * 1.7 - c as f32).sin() * 3.0);
+    for &palette in Palette::ALL {
+        for window in [Window::Full, Window::Symmetric, Window::Fixed(-1.0, 2.0)] {
+            write_png_mapped(&path, values.view(), window, palette, 1).unwrap();
+            let file = decode(&path);
+            let memory = decoded(&encode_png_mapped(values.view(), window, palette).unwrap());
+            assert_eq!(memory.size, (17, 9));
+            // 255 colours instead of all: less than two levels of 256 away, where maps are steepest.
+            assert!(apart(&memory.bytes, &file.bytes) <= 4, "{palette:?}");
+        }
+    }
+    // Zero of a symmetric window is a colour, not the edge of two.
+    let steps = array![[-2.0f32, -1e-6, 0.0, 1e-6, 2.0]];
+    let shown = decoded(&encode_png_mapped(steps.view(), Window::Symmetric, Palette::BlueRed).unwrap());
+    let colours: Vec<&[u8]> = shown.bytes.chunks_exact(3).collect();
+    assert!(colours[1] == colours[2] && colours[2] == colours[3]);
+    assert_eq!(colours[2], Palette::BlueRed.colour(0.5));
+    // Control: with an even number of levels the two sides would differ.
+    assert_ne!(
+        Palette::BlueRed.colour(127.0 / 255.0),
+        Palette::BlueRed.colour(128.0 / 255.0)
+    );
+    let refused = |values: Array2<f32>| {
+        let made = encode_png_mapped(values.view(), Window::Fixed(0.0, 1.0), Palette::Grey);
+        made.unwrap_err().to_string()
+    };
+    assert!(refused(Array2::zeros((0, 3))).contains("3 x 0 pixels"));
+    assert!(refused(array![[0.0, f32::NAN]]).contains("NaN at index [0, 1]"));
 }
 
 #[test]

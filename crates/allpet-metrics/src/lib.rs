@@ -46,4 +46,4 @@ mod summary;
 
 pub use error::{Error, Result};
 pub use input::Real;
-pub use summary::{Accumulator, Bootstrap, Interval, Summary};
+pub use summary::{Accumulator, Bootstrap, Interval, Summary, quantile};

@@ -136,9 +136,10 @@ impl Accumulator {
             });
         }
         let interval = match bootstrap {
-            Some(bootstrap) => bootstrap
-                .check()
-                .map(|()| many.then(|| bootstrap.interval(&sorted)))?,
+            Some(bootstrap) => {
+                bootstrap.check()?;
+                many.then(|| bootstrap.interval(&sorted)).flatten()
+            }
             None => None,
         };
         Ok(Summary {
@@ -147,7 +148,7 @@ impl Accumulator {
             mean,
             sd,
             min: sorted.first().copied(),
-            median: (!sorted.is_empty()).then(|| quantile(&sorted, 0.5)),
+            median: quantile(&sorted, 0.5),
             max: sorted.last().copied(),
             interval,
         })
@@ -175,7 +176,8 @@ impl Bootstrap {
         })
     }
 
-    fn interval(&self, values: &[f64]) -> Interval {
+    /// Of one value or more.
+    fn interval(&self, values: &[f64]) -> Option<Interval> {
         let mut means: Vec<f64> = (0..self.resamples as u64)
             .into_par_iter()
             .map(|b| {
@@ -188,11 +190,11 @@ impl Bootstrap {
             .collect();
         means.sort_by(f64::total_cmp);
         let tail = 0.5 * (1.0 - self.level);
-        Interval {
-            low: quantile(&means, tail),
-            high: quantile(&means, 1.0 - tail),
+        Some(Interval {
+            low: quantile(&means, tail)?,
+            high: quantile(&means, 1.0 - tail)?,
             level: self.level,
-        }
+        })
     }
 }
 
@@ -220,11 +222,27 @@ fn sample_sd(values: &[f64], mean: f64) -> f64 {
     2.0 * (largest * (squares / (values.len() as f64 - 1.0)).sqrt())
 }
 
-/// Quantile of sorted values by linear interpolation (NumPy's default, type 7 of Hyndman and Fan).
-fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let position = q * (sorted.len() as f64 - 1.0);
-    let below = (position.floor() as usize).min(sorted.len() - 1);
-    let above = (below + 1).min(sorted.len() - 1);
+/// Quantile `q` of values sorted upwards, by linear interpolation between neighbours (NumPy's default, type 7 of
+/// Hyndman and Fan, Am. Stat. 50:361, 1996). `None` without values or for a `q` outside 0..=1.
+///
+/// ```
+/// use allpet_metrics::quantile;
+///
+/// assert_eq!(quantile(&[1.0, 2.0, 4.0, 8.0], 0.5), Some(3.0));
+/// assert_eq!(quantile(&[], 0.5), None);
+/// ```
+pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+    let last = sorted.len().checked_sub(1)?;
+    if !(0.0..=1.0).contains(&q) {
+        return None;
+    }
+    let position = q * last as f64;
+    let below = (position.floor() as usize).min(last);
+    let above = (below + 1).min(last);
     let share = position - below as f64;
-    sorted[below] * (1.0 - share) + sorted[above] * share
+    // On a value there is nothing to interpolate, and an infinite neighbour times zero would be NaN.
+    Some(match share > 0.0 {
+        true => sorted[below] * (1.0 - share) + sorted[above] * share,
+        false => sorted[below],
+    })
 }

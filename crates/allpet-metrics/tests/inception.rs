@@ -3,62 +3,21 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod formula;
+
 use allpet_metrics::distribution::{
     Inception, InceptionFeatures, InceptionScoreSettings, Resize, inception_score,
 };
-use ndarray::{Array2, Array3, ArrayView1, Axis, s};
+use formula::{GOLDEN, image, range};
+use ndarray::{Array3, ArrayView1, Axis, s};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use tempfile::TempDir;
-
-static GOLDEN: LazyLock<Value> =
-    LazyLock::new(|| serde_json::from_str(include_str!("golden/inception.json")).unwrap());
 
 type Named = (String, Vec<usize>, Dtype, Vec<u8>);
-
-/// The formula of the script.
-fn uniform(tensor: u64, count: usize) -> impl Iterator<Item = f64> {
-    (1..=count as u64).map(move |element| {
-        let mut z = ((tensor << 32) + element).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        (z >> 11) as f64 * 2_f64.powi(-53)
-    })
-}
-
-fn fill(tensor: u64, name: &str, shape: &[usize]) -> Vec<u8> {
-    let fan_in: usize = shape[1..].iter().product();
-    let reach = (6.0 / fan_in as f64).sqrt();
-    uniform(tensor, shape.iter().product())
-        .flat_map(|u| {
-            let value = match name {
-                _ if name.ends_with(".conv.weight") || name == "fc.weight" => (2.0 * u - 1.0) * reach,
-                _ if name.ends_with(".bn.weight") || name.ends_with(".bn.running_var") => 0.75 + 0.5 * u,
-                _ => 0.4 * u - 0.2,
-            };
-            (value as f32).to_le_bytes()
-        })
-        .collect()
-}
-
-/// Every tensor of the program's own network, by its names and shapes.
-fn tensors() -> Vec<Named> {
-    let shapes = GOLDEN["tensors"].as_object().unwrap();
-    shapes
-        .iter()
-        .enumerate()
-        .map(|(index, (name, shape))| {
-            let shape: Vec<usize> = serde_json::from_value(shape.clone()).unwrap();
-            let bytes = fill(index as u64, name, &shape);
-            (name.clone(), shape, Dtype::F32, bytes)
-        })
-        .collect()
-}
 
 fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = &'a Named>) {
     let views = tensors
@@ -67,19 +26,30 @@ fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = &'a Named>) {
     serialize_to_file(views, None, path).unwrap();
 }
 
-static FILE: LazyLock<(TempDir, Vec<Named>)> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().unwrap();
-    let mut tensors = tensors();
+/// Every tensor that the file of weights holds.
+static TENSORS: LazyLock<Vec<Named>> = LazyLock::new(|| {
+    let mut tensors: Vec<Named> = formula::tensors()
+        .map(|(name, shape, values)| {
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            (name, shape, Dtype::F32, bytes)
+        })
+        .collect();
     // What a converted checkpoint holds besides.
     let counter = "Conv2d_1a_3x3.bn.num_batches_tracked".to_owned();
     tensors.push((counter, vec![], Dtype::I64, vec![0; 8]));
     tensors.push(("AuxLogits.fc.bias".to_owned(), vec![2], Dtype::F32, vec![255; 8]));
-    write(&folder.path().join("weights.safetensors"), &tensors);
-    (folder, tensors)
+    tensors
+});
+
+/// The file of weights, in the folder that the build keeps for tests: no run leaves another copy behind.
+static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("inception.safetensors");
+    write(&path, &*TENSORS);
+    path
 });
 
 fn load() -> Inception {
-    Inception::load(&FILE.0.path().join("weights.safetensors")).unwrap()
+    Inception::load(&FILE).unwrap()
 }
 
 static NETWORK: LazyLock<Inception> = LazyLock::new(load);
@@ -87,18 +57,6 @@ static NETWORK: LazyLock<Inception> = LazyLock::new(load);
 /// What the network says of [`pictures`].
 static PAIR: LazyLock<InceptionFeatures> =
     LazyLock::new(|| NETWORK.extract(pictures().view(), range()).unwrap());
-
-fn range() -> f64 {
-    GOLDEN["range"].as_f64().unwrap()
-}
-
-/// The images of the script, `k/96` of the data range.
-fn image(n: usize, rows: usize, columns: usize) -> Array2<f32> {
-    Array2::from_shape_fn((rows, columns), |(i, j)| {
-        let k = (i * i + (n + 2) * j + i * j / (n + 3)) % 97;
-        (k as f64 / 96.0 * range()) as f32
-    })
-}
 
 fn pictures() -> Array3<f32> {
     ndarray::stack![Axis(0), image(0, 64, 48), image(1, 64, 48)]
@@ -223,7 +181,7 @@ fn what_lies_outside_the_range_is_clipped_and_counted() {
 #[test]
 fn the_label_names_resize_and_weights() {
     let network = &*NETWORK;
-    let bytes = std::fs::read(FILE.0.path().join("weights.safetensors")).unwrap();
+    let bytes = std::fs::read(&*FILE).unwrap();
     let digest = Sha256::digest(&bytes);
     assert_eq!(network.sha256().len(), 64);
     assert!(
@@ -259,7 +217,7 @@ fn a_file_that_does_not_hold_the_network_is_one_clear_error() {
     let ends = |message: String, end: &str| {
         assert_eq!(message, format!("{}: {end}", path.display()));
     };
-    let all = &FILE.1;
+    let all = &*TENSORS;
     let mut first: Vec<Named> = all
         .iter()
         .filter(|t| t.0.starts_with("Conv2d_1a_3x3."))
@@ -347,7 +305,7 @@ fn images_without_an_answer_are_one_clear_error() {
 
 #[test]
 fn weights_that_overflow_are_an_error() {
-    let mut tensors = FILE.1.clone();
+    let mut tensors = TENSORS.clone();
     for (name, _, _, bytes) in &mut tensors {
         if name.ends_with(".bn.weight") {
             for value in bytes.chunks_exact_mut(4) {
@@ -355,7 +313,8 @@ fn weights_that_overflow_are_an_error() {
             }
         }
     }
-    let path = FILE.0.path().join("large.safetensors");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.safetensors");
     write(&path, &tensors);
     let network = Inception::load(&path).unwrap();
     let message = network

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use allpet_metrics::{Accumulator, Bootstrap, Error, Summary};
+use allpet_metrics::{Accumulator, Bootstrap, Error, Summary, quantile};
 use rand::Rng;
 
 fn of(values: &[f64]) -> Accumulator {
@@ -197,4 +197,30 @@ fn settings_out_of_range() {
         set.compute(Some(none)).unwrap_err().to_string(),
         "bootstrap interval needs at least 1 resamples; got 0"
     );
+}
+
+#[test]
+fn quantiles_are_those_of_numpy() {
+    let sorted = [-2.5, -0.06, 0.31, 4.0, 4.0, 7.125, 1000.0];
+    // numpy.quantile of NumPy 2.4.6.
+    for (q, expected) in [
+        (0.0, -2.5),
+        (0.025, -2.134),
+        (0.25, 0.125),
+        (0.37, 1.121_8),
+        (0.5, 4.0),
+        (0.75, 5.5625),
+        (0.975, 851.068_75),
+        (1.0, 1000.0),
+    ] {
+        let got = quantile(&sorted, q).unwrap();
+        assert!((got - expected).abs() < 1e-9, "{q}: {got}");
+    }
+    // Control: the nearest rank is another convention.
+    assert!((quantile(&sorted, 0.25).unwrap() - sorted[1]).abs() > 0.1);
+    assert_eq!(quantile(&[7.0], 0.3), Some(7.0));
+    assert_eq!(quantile(&[1.0, f64::INFINITY], 0.0), Some(1.0));
+    for q in [-0.1, 1.1, f64::NAN] {
+        assert_eq!(quantile(&sorted, q), None);
+    }
 }

@@ -1,5 +1,7 @@
 //! Figures of candidate images against reference images.
 
+mod inception;
+
 use crate::runner::{Folder, npy, text};
 use ndarray::{Array1, Array2, Array3, Axis, stack};
 use serde_json::Value;
@@ -299,22 +301,4 @@ fn a_range_that_the_reference_exceeds_is_noted() {
         said.lines().count() == 1 && said.starts_with("note: y.npy") && said.contains("--data-range 0.5"),
         "{said}"
     );
-}
-
-#[test]
-fn parts_that_are_not_built_say_so() {
-    let folder = Folder::new();
-    let line = "evaluate --reference a.npy --candidate b.npy --data-range 1";
-    for (options, words) in [
-        ("--metrics is", "evaluate --metrics is"),
-        ("--metrics=fid,is", "evaluate --metrics is"),
-        ("--metrics fid --inception w.safetensors", "evaluate --inception"),
-        ("--inception=w.safetensors", "evaluate --inception"),
-    ] {
-        folder.fails(2, &format!("{line} {options}"), &[words, "is not built yet"]);
-    }
-    let help = folder.ok("evaluate --help");
-    for word in ["--inception", "[possible values: is", " is,"] {
-        assert!(!help.contains(word), "{word}\n{help}");
-    }
 }

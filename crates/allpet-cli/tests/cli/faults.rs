@@ -220,7 +220,6 @@ fn options_outside_their_range() {
 fn what_is_not_built_says_so_and_is_not_listed() {
     let folder = Folder::new();
     for line in [
-        "evaluate --reference a.npy --candidate b.npy --metrics is",
         "simulate --task fusion --count 2 --out d.safetensors",
         "train fusion --config c.toml",
         "synthesize --prompt brain --task low-dose --out o",

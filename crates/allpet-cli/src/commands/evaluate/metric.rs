@@ -22,6 +22,8 @@ pub(super) enum Metric {
     Fid,
     /// Kernel distance
     Kid,
+    /// Inception score; needs --inception
+    Is,
     /// Precision, recall, density and coverage
     PrecisionRecall,
     /// Distance of each candidate to the nearest reference
@@ -49,6 +51,7 @@ impl Metric {
             Self::Mae => "mae",
             Self::Fid => "fid",
             Self::Kid => "kid",
+            Self::Is => "is",
             Self::PrecisionRecall => "precision-recall",
             Self::Nearest => "nearest",
         }
@@ -57,7 +60,7 @@ impl Metric {
     pub(super) fn of_sets(self) -> bool {
         matches!(
             self,
-            Self::Fid | Self::Kid | Self::PrecisionRecall | Self::Nearest
+            Self::Fid | Self::Kid | Self::Is | Self::PrecisionRecall | Self::Nearest
         )
     }
 
@@ -78,6 +81,12 @@ impl Metric {
     pub(super) fn needs_range(self) -> bool {
         self.of_sets() || matches!(self, Self::Psnr | Self::Ssim | Self::MsSsim)
     }
+}
+
+/// Those that compare sets.
+pub(super) fn all_of_sets() -> Vec<Metric> {
+    let all = Metric::value_variants().iter().copied();
+    all.filter(|m| m.of_sets()).collect()
 }
 
 /// As in a sentence: psnr, ssim and mae.

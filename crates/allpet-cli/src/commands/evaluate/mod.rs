@@ -10,13 +10,16 @@ mod table;
 
 use crate::fault::{Result, given};
 use crate::output::by;
+use crate::progress;
 use crate::report::Report;
 use allpet::metrics::Bootstrap;
+use allpet::metrics::distribution::{Inception, InceptionFeatures, Resize};
 use allpet::metrics::image::SsimConvention;
 use figures::Figures;
-use input::{count, read, size, warn_of_range};
-use metric::{DEFAULT, Metric, names};
-use ndarray::ArrayViewD;
+use indicatif::ProgressBar;
+use input::{count, read, size, stack, warn_of_range};
+use metric::{DEFAULT, Metric, all_of_sets, names};
+use ndarray::{Array2, ArrayViewD, Axis};
 use report::Side;
 use serde_json::json;
 use sets::Features;
@@ -25,9 +28,10 @@ use std::path::PathBuf;
 /// Compare candidate images or sinograms with reference ones
 ///
 /// psnr, ssim, ms-ssim, nmse, nrmse, rmse and mae compare pair by pair: both files hold arrays of one shape. fid, kid,
-/// precision-recall and nearest compare sets, whose sizes may differ. They stand on seeded random features here, not on
-/// those of an Inception network, so they rank sets but do not compare with published figures; fid, kid and nearest of a
-/// held-out set against the same reference tell how small they can be.
+/// is, precision-recall and nearest compare sets, whose sizes may differ, through features of the images. With
+/// --inception these are the features that published figures stand on; without, seeded random ones, which rank sets but
+/// do not compare with published figures. fid, kid and nearest of a held-out set against the same reference tell how
+/// small they can be.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What is true: array [.., row, col] as .npy or .npz, or a dataset .safetensors (its `target`)
@@ -45,7 +49,19 @@ pub(crate) struct Args {
     /// Convention of ssim: wang (Gaussian, interior), skimage (7 x 7 uniform) or torchmetrics (Gaussian, mirrored)
     #[arg(long, default_value_t = SsimConvention::Wang, value_name = "CONVENTION")]
     ssim: SsimConvention,
-    /// Seed of the bootstrap intervals, the random features and the subsets of kid
+    /// Weights of Inception v3 in its FID form, .safetensors; metrics of sets stand on it then, and is needs it
+    ///
+    /// The file that pytorch-fid and torch-fidelity download becomes one by two lines of Python:
+    ///
+    ///     import torch; from safetensors.torch import save_file
+    ///     save_file({k: v.contiguous() for k, v in torch.load("pt_inception-2015-12-05-6726825d.pth",
+    ///         map_location="cpu").items()}, "inception.safetensors")
+    #[arg(long, value_name = "WEIGHTS", verbatim_doc_comment)]
+    inception: Option<PathBuf>,
+    /// How images become the 299 x 299 of the network: as in pytorch-fid or in torch-fidelity
+    #[arg(long, default_value_t = Resize::default(), requires = "inception", value_name = "CONVENTION")]
+    inception_resize: Resize,
+    /// Seed of the bootstrap intervals, the random features, the subsets of kid and the splits of is
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Also write the figures as one .html page: tables, box plots, pictures of errors and line profiles
@@ -57,6 +73,7 @@ impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
         let metrics = self.asked();
         let range = self.range(&metrics)?;
+        self.check_inception(&metrics)?;
         if let Some(path) = &self.report {
             report::check(path)?;
         }
@@ -64,12 +81,13 @@ impl Args {
         let paired = metrics.iter().any(|m| !m.of_sets());
         if paired && reference.shape() != candidate.shape() {
             return given(format!(
-                "{}: has shape {:?}; expected {:?}, the shape of {}, for metrics of pairs (fid, kid, precision-recall \
-                 and nearest compare sets of different size)",
+                "{}: has shape {:?}; expected {:?}, the shape of {}, for metrics of pairs ({} compare sets of \
+                 different size)",
                 self.candidate.display(),
                 candidate.shape(),
                 reference.shape(),
-                self.reference.display()
+                self.reference.display(),
+                names(&all_of_sets())
             ));
         }
         if self.data_range.is_some() {
@@ -160,6 +178,11 @@ impl Args {
                 features.label,
                 features.origin
             ));
+            lines.extend(features.clipped());
+            if let Some(of) = &features.inception {
+                json["clipped"] =
+                    json!({ "candidate": of.candidate_clipped, "reference": of.reference_clipped });
+            }
             json["label"] = features.label.into();
         }
         if let Some(path) = &self.report {
@@ -186,7 +209,41 @@ impl Args {
                 self.reference.display()
             ));
         }
-        Features::random(candidate, reference, range, self.seed)
+        match &self.inception {
+            None => Features::random(candidate, reference, range, self.seed),
+            Some(path) => {
+                let network = Inception::load(path)?.with_resize(self.inception_resize);
+                let bar = progress::bar(
+                    (count(candidate.view()) + count(reference.view())) as u64,
+                    "images",
+                );
+                let candidate = extract(&network, candidate, range, &bar)?;
+                let reference = extract(&network, reference, range, &bar)?;
+                bar.finish_and_clear();
+                Ok(Features::inception(
+                    candidate,
+                    reference,
+                    network.label(),
+                    self.seed,
+                ))
+            }
+        }
+    }
+
+    /// The weights are given where they are needed, and not where nothing asks for them.
+    fn check_inception(&self, metrics: &[Metric]) -> Result<()> {
+        match &self.inception {
+            None if metrics.contains(&Metric::Is) => given(
+                "--metrics is stands on the classes of an Inception network; expected its weights, --inception \
+                 WEIGHTS.safetensors",
+            ),
+            Some(path) if !metrics.iter().any(|m| m.of_sets()) => given(format!(
+                "--inception {}: no metric uses it; expected one of {} in --metrics",
+                path.display(),
+                names(&all_of_sets())
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Each metric once, in the order asked for.
@@ -220,6 +277,30 @@ impl Args {
             )),
         }
     }
+}
+
+/// What a network says of images `[.., row, col]`, told to the bar one by one.
+fn extract(
+    network: &Inception,
+    images: ArrayViewD<'_, f32>,
+    range: f64,
+    bar: &ProgressBar,
+) -> Result<InceptionFeatures> {
+    let images = stack(images)?;
+    let n = images.dim().0;
+    let mut all = InceptionFeatures {
+        features: Array2::zeros((n, Inception::FEATURES)),
+        logits: Array2::zeros((n, Inception::LOGITS)),
+        clipped: 0.0,
+    };
+    for (i, image) in images.axis_chunks_iter(Axis(0), 1).enumerate() {
+        let one = network.extract(image, range)?;
+        all.features.row_mut(i).assign(&one.features.row(0));
+        all.logits.row_mut(i).assign(&one.logits.row(0));
+        all.clipped += one.clipped / n as f64;
+        bar.inc(1);
+    }
+    Ok(all)
 }
 
 fn plural(n: usize, what: &str) -> String {

@@ -45,7 +45,9 @@ pub(super) fn measure(
         Metric::Nrmse => (nrmse(x, y)?, "‖x-y‖/‖y‖, y the reference"),
         Metric::Rmse => (rmse(x, y)?, "root of the mean of (x-y)²"),
         Metric::Mae => (mae(x, y)?, "mean of |x-y|"),
-        Metric::Fid | Metric::Kid | Metric::PrecisionRecall | Metric::Nearest => return Ok(None),
+        Metric::Fid | Metric::Kid | Metric::Is | Metric::PrecisionRecall | Metric::Nearest => {
+            return Ok(None);
+        }
     };
     let values: Vec<f64> = values.iter().copied().collect();
     Ok(Some(PairFigures {

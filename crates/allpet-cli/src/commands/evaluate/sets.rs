@@ -5,8 +5,8 @@ use super::input::stack;
 use super::metric::Metric;
 use crate::fault::Result;
 use allpet::metrics::distribution::{
-    KernelSettings, RandomFeatures, frechet_distance_of, kernel_distance, nearest_neighbours,
-    precision_recall,
+    Inception, InceptionFeatures, InceptionScoreSettings, KernelSettings, RandomFeatures,
+    frechet_distance_of, inception_score, kernel_distance, nearest_neighbours, precision_recall,
 };
 use ndarray::{Array2, ArrayViewD};
 use serde_json::json;
@@ -15,6 +15,8 @@ use serde_json::json;
 const NEIGHBOURS: usize = 3;
 /// Most samples in a subset of the kernel distance, as published.
 const KID_SUBSET: usize = 1000;
+/// A share of clipped pixels above this is said.
+const CLIPPED: f64 = 0.01;
 
 /// Features `[image, feature]` of both sets, and what to say of figures that stand on them.
 #[derive(Debug)]
@@ -25,8 +27,23 @@ pub(super) struct Features {
     pub(super) label: String,
     /// How many there are and where they come from.
     pub(super) origin: String,
-    /// Seed of the subsets of the kernel distance and of the bootstrap.
+    /// What the seed draws.
+    pub(super) drawn: &'static str,
+    /// Seed of the subsets of the kernel distance, of the splits of the inception score and of the bootstrap.
     pub(super) seed: u64,
+    /// Where the features are those of an Inception network.
+    pub(super) inception: Option<OfInception>,
+}
+
+/// What an Inception network says besides its features.
+#[derive(Debug)]
+pub(super) struct OfInception {
+    /// Logits `[image, class]`.
+    candidate_logits: Array2<f32>,
+    reference_logits: Array2<f32>,
+    /// Shares of the pixels outside the data range.
+    pub(super) candidate_clipped: f64,
+    pub(super) reference_clipped: f64,
 }
 
 impl Features {
@@ -46,7 +63,46 @@ impl Features {
             reference: features(reference)?,
             label: RandomFeatures::LABEL.to_owned(),
             origin: format!("{} features, seed {seed}", RandomFeatures::COUNT),
+            drawn: "features and subsets",
             seed,
+            inception: None,
+        })
+    }
+
+    /// Those of an Inception network, with the label that names it.
+    pub(super) fn inception(
+        candidate: InceptionFeatures,
+        reference: InceptionFeatures,
+        label: String,
+        seed: u64,
+    ) -> Self {
+        Self {
+            candidate: candidate.features.mapv(f64::from),
+            reference: reference.features.mapv(f64::from),
+            label,
+            origin: format!("{} features", Inception::FEATURES),
+            drawn: "subsets and splits",
+            seed,
+            inception: Some(OfInception {
+                candidate_logits: candidate.logits,
+                reference_logits: reference.logits,
+                candidate_clipped: candidate.clipped,
+                reference_clipped: reference.clipped,
+            }),
+        }
+    }
+
+    /// What to say of pixels outside the data range, which the network never sees, where there are many.
+    pub(super) fn clipped(&self) -> Option<String> {
+        let of = self.inception.as_ref()?;
+        let (x, y) = (of.candidate_clipped, of.reference_clipped);
+        (x.max(y) > CLIPPED).then(|| {
+            format!(
+                "clipped to 0..=R: {} % of the candidates' pixels, {} % of the references'; expected a data range that \
+                 holds nearly all",
+                digits(100.0 * x, 3),
+                digits(100.0 * y, 3)
+            )
         })
     }
 
@@ -55,6 +111,7 @@ impl Features {
         match metric {
             Metric::Fid => self.fid(figures),
             Metric::Kid => self.kid(figures),
+            Metric::Is => self.inception_score(figures),
             Metric::PrecisionRecall => self.precision_recall(figures),
             Metric::Nearest => self.nearest(figures),
             _ => Ok(()),
@@ -112,6 +169,50 @@ impl Features {
                 kernel.subsets, kernel.subset_size
             ),
         );
+        Ok(())
+    }
+
+    /// Of the candidates, and of the references where there are enough, which tells what true images reach.
+    fn inception_score(&self, figures: &mut Figures) -> Result<()> {
+        let Some(of) = &self.inception else {
+            return Ok(());
+        };
+        let settings = InceptionScoreSettings {
+            shuffle: Some(self.seed),
+            ..InceptionScoreSettings::default()
+        };
+        let candidate = inception_score(of.candidate_logits.view(), &settings)?;
+        let reference = match of.reference_logits.nrows() < settings.splits {
+            true => None,
+            false => Some(inception_score(of.reference_logits.view(), &settings)?),
+        };
+        figures.add_labelled(
+            "is",
+            &self.label,
+            json!({
+                "mean": candidate.mean,
+                "sd": candidate.sd,
+                "splits": candidate.splits,
+                "reference": reference.map(|r| json!({ "mean": r.mean, "sd": r.sd })),
+            }),
+        );
+        let rows = [
+            ("is", Some(candidate), of.candidate_logits.nrows()),
+            ("is of reference", reference, of.reference_logits.nrows()),
+        ];
+        for (name, score, images) in rows {
+            let Some(score) = score else { continue };
+            figures.row(
+                name,
+                format!("{} ± {}", digits(score.mean, 6), digits(score.sd, 3)),
+                String::new(),
+                &format!(
+                    "exp E KL(p(y|x)‖p(y)); ± over {} splits of up to {} images, which bounds it",
+                    score.splits,
+                    images.div_ceil(score.splits)
+                ),
+            );
+        }
         Ok(())
     }
 

@@ -2,7 +2,8 @@
 //! (Bland and Altman, Lancet 327:307, 1986).
 
 use super::super::figures::digits;
-use super::plot::{Axis, Frame, at};
+use super::plot::{Frame, at};
+use allpet::io::Axis;
 use maud::{Markup, html};
 use ndarray::ArrayView3;
 
@@ -145,7 +146,7 @@ impl Agreement {
         let ends = filled.iter().flat_map(|&(_, mean, sd)| [mean - sd, mean + sd]);
         let frame = Frame {
             x: Axis::around([self.low, self.high], 6),
-            y: Some(Axis::with_room(ends.chain(limits).chain([0.0]), 5, 0.04)),
+            y: Some(Axis::around(ends.chain(limits).chain([0.0]), 5).with_room(0.04)),
             height: 240.0,
         };
         let band = filled

@@ -1,9 +1,11 @@
 //! Box plots: quartiles, whiskers to the farthest value within 1.5 times their distance, every image a dot
-//! (Tukey, *Exploratory Data Analysis*, 1977). Quartiles by linear interpolation (type 7 of Hyndman and Fan).
+//! (Tukey, *Exploratory Data Analysis*, 1977).
 
 use super::super::figures::digits;
 use super::super::pairs::PairFigures;
-use super::plot::{Axis, Frame, at};
+use super::plot::{Frame, at};
+use allpet::io::Axis;
+use allpet::metrics::quantile;
 use maud::{Markup, html};
 
 /// Most dots of a plot: more of them only make the page large.
@@ -20,14 +22,11 @@ struct Quartiles {
 
 impl Quartiles {
     fn of(sorted: &[f64]) -> Option<Self> {
-        let last = sorted.len().checked_sub(1)?;
-        let at = |q: f64| {
-            let place = q * last as f64;
-            let below = place.floor() as usize;
-            let share = place - below as f64;
-            sorted[below] * (1.0 - share) + sorted[(below + 1).min(last)] * share
-        };
-        let (low, high) = (at(0.25), at(0.75));
+        let (low, median, high) = (
+            quantile(sorted, 0.25)?,
+            quantile(sorted, 0.5)?,
+            quantile(sorted, 0.75)?,
+        );
         let reach = 1.5 * (high - low);
         let within = || {
             sorted
@@ -41,7 +40,7 @@ impl Quartiles {
                 within().next_back().unwrap_or(high),
             ),
             low,
-            median: at(0.5),
+            median,
             high,
         })
     }
@@ -61,7 +60,7 @@ pub(super) fn box_plot(figures: &PairFigures) -> Markup {
         return html! { figure .card { (title) p { "Infinite for every image: all pairs are identical." } } };
     };
     let frame = Frame {
-        x: Axis::with_room(sorted.iter().copied(), 5, 0.04),
+        x: Axis::around(sorted.iter().copied(), 5).with_room(0.04),
         y: None,
         height: if figures.metric.unit().is_empty() {
             98.0

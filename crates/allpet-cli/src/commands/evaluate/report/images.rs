@@ -3,10 +3,11 @@
 use super::super::figures::digits;
 use super::super::pairs::PairFigures;
 use super::choice::Shown;
-use super::picture::{ColourMap, Picture, averaged, bar, picture, shrunk, symmetric, window_of};
+use super::picture::{ERROR, INTENSITY, Picture, averaged, bar, picture, shrunk, window_of};
 use super::profile::{peak, profile};
 use crate::fault::Result;
 use crate::output::by;
+use allpet::io::{Palette, Window};
 use maud::{Markup, html};
 use ndarray::{ArrayView2, ArrayView3, Zip};
 
@@ -21,8 +22,8 @@ pub(super) fn tile(picture: &Picture, caption: &str, told: &str) -> Markup {
 }
 
 /// A colour bar with the values of its ends.
-pub(super) fn colour_bar(map: ColourMap, low: f32, high: f32, what: &str) -> Result<Markup> {
-    let strip = bar(map)?;
+pub(super) fn colour_bar(palette: Palette, low: f32, high: f32, what: &str) -> Result<Markup> {
+    let strip = bar(palette)?;
     let (low, high) = (digits(f64::from(low), 4), digits(f64::from(high), 4));
     let told = format!("colour bar of the {what}, {low} to {high}");
     Ok(html! {
@@ -30,7 +31,7 @@ pub(super) fn colour_bar(map: ColourMap, low: f32, high: f32, what: &str) -> Res
             img src=(strip.uri) width=(strip.width) height="10" alt=(told);
             div .ends {
                 span { (low) }
-                @if map == ColourMap::Error { span { "0" } }
+                @if palette == ERROR { span { "0" } }
                 span { (high) }
             }
         }
@@ -67,10 +68,9 @@ pub(super) fn pair(
         averaged(error.view()),
     );
     let window = window_of(small_reference.view())?;
-    let size = symmetric(small_error.view());
-    let reach = size.unwrap_or(1.0);
-    let grey = |values: ArrayView2<'_, f32>| picture(values, window, ColourMap::Intensity);
-    let signed = picture(small_error.view(), (-reach, reach), ColourMap::Error)?;
+    let signed_window = Window::Symmetric.resolve(small_error.view())?;
+    let grey = |values: ArrayView2<'_, f32>| picture(values, window, INTENSITY);
+    let signed = picture(small_error.view(), signed_window, ERROR)?;
     let value = |figures: &PairFigures| {
         let value = figures.values[*index];
         let shown = if value.is_finite() {
@@ -90,13 +90,13 @@ pub(super) fn pair(
                 div .tiles {
                     (tile(&grey(small_reference.view())?, "reference", &format!("reference, image {index}")))
                     (tile(&grey(small_candidate.view())?, "candidate", &format!("candidate, image {index}")))
-                    div .across { (colour_bar(ColourMap::Intensity, window.0, window.1, "reference and candidate")?) }
+                    div .across { (colour_bar(INTENSITY, window.0, window.1, "reference and candidate")?) }
                     div .error {
                         (tile(&signed, "signed error", &format!(
                             "signed error, image {index}: blue where the candidate is lower, red where it is higher"
                         )))
-                        @if size.is_some() { (colour_bar(ColourMap::Error, -reach, reach, "signed error")?) }
-                        @else { p .small { "identical" } }
+                        @if error.iter().all(|&e| e == 0.0) { p .small { "identical" } }
+                        @else { (colour_bar(ERROR, signed_window.0, signed_window.1, "signed error")?) }
                     }
                 }
                 (profile(reference.view(), candidate.view()))

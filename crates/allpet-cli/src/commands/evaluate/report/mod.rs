@@ -133,7 +133,7 @@ fn compared(content: &Content<'_>) -> Markup {
                 dt { "data range" }
                 dd { @match content.data_range { Some(range) => (range), None => "not given; no metric here needs it" } }
                 dt { "seed" }
-                dd { (bootstrap.seed) " (bootstrap" @if content.sets.is_some() { ", features and subsets" } ")" }
+                dd { (bootstrap.seed) " (bootstrap" @if let Some((features, _)) = content.sets { ", " (features.drawn) } ")" }
                 dt { "intervals" }
                 dd {
                     (100.0 * bootstrap.level) " % of the mean, bootstrap over images, " (bootstrap.resamples)
@@ -216,7 +216,10 @@ fn of_sets(
     Ok(html! {
         section id="sets" {
             h2 { "Sets" }
-            p .label-of-features { strong { (features.label) } " (" (features.origin) ")" }
+            p .label-of-features {
+                strong { (features.label) } " (" (features.origin) ")"
+                @if let Some(said) = features.clipped() { br; (said) }
+            }
             (tables::of_sets(rows, candidates.dim().0, references.dim().0))
             @if let Some(neighbours) = content.neighbours {
                 div .cards { (sets::distances(neighbours)) }

@@ -1,36 +1,20 @@
-//! Arrays as PNG pictures inside the page: 255 levels of a colour map, so that zero of a symmetric window is one of them.
+//! Arrays as PNG pictures inside the page.
 //!
 //! Large arrays are averaged by area first: each pixel of the picture is the mean of what it covers, parts of pixels
 //! included.
 
-use crate::fault::{Fault, Result};
-use allpet::io::{Palette, Rgb, Window};
+use crate::fault::Result;
+use allpet::io::{Palette, Window, encode_png_mapped};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ndarray::{Array2, ArrayView2};
-use png::{BitDepth, ColorType, Encoder};
 
 /// Longest side of a picture, which keeps a page of them small.
 pub(super) const LONGEST: usize = 256;
-const LEVELS: usize = 255;
-
-/// How values become colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ColourMap {
-    /// White to black, as PET is read.
-    Intensity,
-    /// Blue below zero, near white at zero, red above (ColorBrewer RdBu, told apart also by the colour-blind).
-    Error,
-}
-
-impl ColourMap {
-    fn colour(self, level: f64) -> Rgb {
-        match self {
-            Self::Intensity => Palette::InvertedGrey.colour(level),
-            Self::Error => colorous::RED_BLUE.eval_continuous(1.0 - level).as_array(),
-        }
-    }
-}
+/// White to black, as PET is read.
+pub(super) const INTENSITY: Palette = Palette::InvertedGrey;
+/// Of signed errors.
+pub(super) const ERROR: Palette = Palette::BlueRed;
 
 /// A picture as it stands in the page.
 #[derive(Debug)]
@@ -42,55 +26,22 @@ pub(super) struct Picture {
 }
 
 /// The values as a picture; those outside the window take the colour of its end.
-pub(super) fn picture(values: ArrayView2<'_, f32>, window: (f32, f32), map: ColourMap) -> Result<Picture> {
-    let (low, high) = (f64::from(window.0), f64::from(window.1));
-    let top = (LEVELS - 1) as f64;
-    let levels: Vec<u8> = values
-        .iter()
-        .map(|&v| (((f64::from(v) - low) / (high - low)).clamp(0.0, 1.0) * top).round() as u8)
-        .collect();
-    let palette: Vec<u8> = (0..LEVELS).flat_map(|i| map.colour(i as f64 / top)).collect();
+pub(super) fn picture(values: ArrayView2<'_, f32>, window: (f32, f32), palette: Palette) -> Result<Picture> {
+    let file = encode_png_mapped(values, Window::Fixed(window.0, window.1), palette)?;
     let (height, width) = values.dim();
-    let uri = encode(&levels, (width, height), palette)
-        .map_err(|e| Fault::Other(format!("a picture of the report: {e}")))?;
+    let uri = format!("data:image/png;base64,{}", STANDARD.encode(file));
     Ok(Picture { uri, width, height })
 }
 
-/// The colour map from its lowest to its highest colour.
-pub(super) fn bar(map: ColourMap) -> Result<Picture> {
-    let levels = Array2::from_shape_fn((1, LEVELS), |(_, i)| i as f32);
-    picture(levels.view(), (0.0, (LEVELS - 1) as f32), map)
-}
-
-fn encode(
-    levels: &[u8],
-    (width, height): (usize, usize),
-    palette: Vec<u8>,
-) -> Result<String, png::EncodingError> {
-    let mut bytes = Vec::new();
-    let mut encoder = Encoder::new(&mut bytes, width as u32, height as u32);
-    encoder.set_color(ColorType::Indexed);
-    encoder.set_depth(BitDepth::Eight);
-    encoder.set_palette(palette);
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(levels)?;
-    writer.finish()?;
-    Ok(format!("data:image/png;base64,{}", STANDARD.encode(bytes)))
+/// A palette from its lowest to its highest colour.
+pub(super) fn bar(palette: Palette) -> Result<Picture> {
+    let levels = Array2::from_shape_fn((1, 255), |(_, i)| i as f32);
+    picture(levels.view(), (0.0, 254.0), palette)
 }
 
 /// 0 to the 99.5th percentile of the reference, for every picture that is compared with it.
 pub(super) fn window_of(reference: ArrayView2<'_, f32>) -> Result<(f32, f32)> {
     Ok(Window::Robust.resolve(reference)?)
-}
-
-/// Zero in the middle, the 99.5th percentile of the size at the ends; `None` where all is zero.
-pub(super) fn symmetric(errors: ArrayView2<'_, f32>) -> Option<f32> {
-    let mut sizes: Vec<f32> = errors.iter().map(|e| e.abs()).collect();
-    let rank = (sizes.len().checked_sub(1)?) * 995 / 1000;
-    let high = *sizes.select_nth_unstable_by(rank, f32::total_cmp).1;
-    let largest = sizes.iter().copied().fold(0.0, f32::max);
-    // Fewer than one pixel in 200 may differ: then the largest.
-    [high, largest].into_iter().find(|&e| e > 0.0)
 }
 
 /// The array with no side above [`LONGEST`].

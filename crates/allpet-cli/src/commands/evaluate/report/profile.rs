@@ -1,7 +1,8 @@
 //! Line profiles: reference and candidate along the row of the reference's maximum.
 
 use super::super::figures::digits;
-use super::plot::{Axis, Frame};
+use super::plot::Frame;
+use allpet::io::Axis;
 use maud::{Markup, html};
 use ndarray::{ArrayView1, ArrayView2};
 
@@ -31,7 +32,7 @@ pub(super) fn profile(reference: ArrayView2<'_, f32>, candidate: ArrayView2<'_, 
     let values = || of_reference.iter().chain(&of_candidate).map(|p| p.1);
     let frame = Frame {
         x: Axis::around([0.0, reference.ncols().saturating_sub(1) as f64], 6),
-        y: Some(Axis::with_room(values(), 5, 0.04)),
+        y: Some(Axis::around(values(), 5).with_room(0.04)),
         height: 240.0,
     };
     let dots = of_reference.len() == 1;

@@ -3,9 +3,10 @@
 use super::super::figures::digits;
 use super::choice::evenly;
 use super::images::{colour_bar, tile};
-use super::picture::{ColourMap, averaged, picture, window_of};
-use super::plot::{Axis, Frame, at};
+use super::picture::{INTENSITY, averaged, picture, window_of};
+use super::plot::{Frame, at};
 use crate::fault::Result;
+use allpet::io::Axis;
 use allpet::metrics::distribution::Neighbour;
 use maud::{Markup, html};
 use ndarray::{Array2, ArrayView3};
@@ -70,13 +71,13 @@ pub(super) fn closest(
         let Neighbour { index, relative, .. } = neighbours[candidate];
         let (y, x) = (image(references, index), image(candidates, candidate));
         let window = window_of(y.view())?;
-        let grey = |values: &Array2<f32>| picture(values.view(), window, ColourMap::Intensity);
+        let grey = |values: &Array2<f32>| picture(values.view(), window, INTENSITY);
         figures.push(html! {
             figure .card {
                 div .tiles.two {
                     (tile(&grey(&y)?, &format!("reference {index}"), &format!("reference, image {index}")))
                     (tile(&grey(&x)?, &format!("candidate {candidate}"), &format!("candidate, image {candidate}")))
-                    div .across { (colour_bar(ColourMap::Intensity, window.0, window.1, "both")?) }
+                    div .across { (colour_bar(INTENSITY, window.0, window.1, "both")?) }
                 }
                 p .small { "distance " (digits(relative, 4)) }
             }
@@ -107,7 +108,7 @@ pub(super) fn samples(references: ArrayView3<'_, f32>, candidates: ArrayView3<'_
     for (name, shown) in [("reference", shown_references), ("candidate", shown_candidates)] {
         let mut tiles = Vec::new();
         for (index, values) in shown {
-            let grey = picture(values.view(), window, ColourMap::Intensity)?;
+            let grey = picture(values.view(), window, INTENSITY)?;
             tiles.push(tile(
                 &grey,
                 &format!("{name} {index}"),
@@ -120,7 +121,7 @@ pub(super) fn samples(references: ArrayView3<'_, f32>, candidates: ArrayView3<'_
         h3 { "Images of both sets, evenly spaced, not paired" }
         figure .card {
             @for strip in strips { (strip) }
-            div .narrow { (colour_bar(ColourMap::Intensity, window.0, window.1, "images")?) }
+            div .narrow { (colour_bar(INTENSITY, window.0, window.1, "images")?) }
             p .small { "One scale for all: up to the largest 99.5th percentile of the references shown." }
         }
     })
