@@ -1,7 +1,9 @@
 //! What went wrong and whose fault it is: exit 2 for something the user gave, exit 1 for anything else.
 
 use crate::report::complain;
-use allpet::{autoencoder, core, diffusion, foundation, io, mask, metrics, nn, radon, sim, tasks, train};
+use allpet::{
+    autoencoder, candle, core, diffusion, foundation, io, mask, metrics, nn, radon, sim, tasks, train,
+};
 use clap::error::ErrorKind;
 use std::process::ExitCode;
 
@@ -105,7 +107,7 @@ fn mask_by_user(error: &mask::Error) -> bool {
 fn metrics_by_user(error: &metrics::Error) -> bool {
     match error {
         metrics::Error::Core(e) => core_by_user(e),
-        metrics::Error::NoConvergence { .. } => false,
+        metrics::Error::NoConvergence { .. } | metrics::Error::Candle(_) => false,
         _ => true,
     }
 }
@@ -206,6 +208,15 @@ judge! {
     mask::Error => mask_by_user;
     metrics::Error => metrics_by_user;
     sim::Error => sim_by_user;
+    nn::Error => nn_by_user;
+    train::Error => train_by_user;
+    autoencoder::Error => autoencoder_by_user;
     foundation::Error => foundation_by_user;
     tasks::Error => tasks_by_user;
+}
+
+impl From<candle::Error> for Fault {
+    fn from(error: candle::Error) -> Self {
+        Self::Other(error.to_string())
+    }
 }

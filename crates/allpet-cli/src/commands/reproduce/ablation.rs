@@ -4,13 +4,13 @@
 //! foundation's denoiser knows only the latents of its own, a run from nothing; that is compared with the other run from nothing.
 
 use super::restoration::{UNET, Workshop, given, recipe, restored, section, test_set, train_set};
-use super::{Args, kept, write_json};
+use super::{Args, finish, hasten, kept};
 use crate::fault::{Fault, Result};
 use crate::model_file;
 use crate::output;
 use crate::progress;
 use crate::report::{Report, note};
-use allpet::core::{Dataset, Modality, Region, Task, write_bytes_atomically};
+use allpet::core::{Dataset, Modality, Region, Task};
 use allpet::foundation::{
     Foundation, MODEL_FILE, ModelConfig, RunConfig, train_autoencoder, train_foundation,
 };
@@ -87,14 +87,13 @@ pub(super) fn run(args: &Args) -> Result<Report> {
         text.push_str(value["markdown"].as_str().unwrap_or_default());
         all.insert((*id).to_owned(), value);
     }
-    let markdown = args.out.join("ablation.md");
-    write_bytes_atomically(&markdown, text.as_bytes())?;
-    let path = args.out.join("ablation.json");
-    write_json(&path, &Value::Object(all))?;
-    Ok(Report::new(
-        json!({ "table": "ablation", "markdown": markdown, "json": path, "quick": args.quick }),
-        format!("{}: {} variants", markdown.display(), models.len()),
-    ))
+    finish(
+        args,
+        "ablation",
+        &text,
+        all,
+        &format!("{} variants", models.len()),
+    )
 }
 
 /// One evaluation of every variant, beside the first estimate.
@@ -119,9 +118,7 @@ fn untied(workshop: &Workshop<'_>, shipped: &Foundation, quick: bool) -> Result<
             toml::from_str(AUTOENCODER).map_err(|e| Fault::Other(e.message().to_owned()))?;
         config.model = Some(model);
         if quick {
-            config.train.steps = 2;
-            config.train.warmup = 1;
-            config.train.batch = 2;
+            hasten(&mut config.train);
         }
         note("untied-autoencoder: simulating its training data");
         let data = synthesis_data(if quick { 50 } else { 1 })?;

@@ -21,3 +21,11 @@ pub(super) fn spread(mean: f64, sd: f64, decimals: usize) -> String {
 pub(super) fn difference(mean: f64, [low, high]: [f64; 2], decimals: usize) -> String {
     format!("{mean:+.decimals$} [{low:+.decimals$}, {high:+.decimals$}]")
 }
+
+/// What must stand over figures of a quick run.
+pub(super) fn warning(quick: bool) -> &'static str {
+    match quick {
+        true => "**Quick run: these figures mean nothing.**\n\n",
+        false => "",
+    }
+}

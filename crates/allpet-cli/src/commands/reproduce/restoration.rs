@@ -1,6 +1,7 @@
 //! What the tables of restored sinograms share: training a model once, restoring a test set, the table of the scores.
 
-use super::markdown::{difference, spread, table};
+use super::hasten;
+use super::markdown::{difference, spread, table, warning};
 use crate::fault::{Fault, Result};
 use crate::model_file;
 use crate::progress;
@@ -54,9 +55,7 @@ pub(super) fn train_set(test: &TaskConfig, count: usize, subjects: usize) -> Res
 pub(super) fn recipe(text: &str, quick: bool) -> Result<TaskRun> {
     let mut config: TaskRun = toml::from_str(text).map_err(|e| Fault::Other(e.message().to_owned()))?;
     if quick {
-        config.train.steps = 2;
-        config.train.warmup = 1;
-        config.train.batch = 2;
+        hasten(&mut config.train);
     }
     Ok(config)
 }
@@ -241,14 +240,10 @@ pub(super) fn section(
         lines.push(line);
     }
     let (subjects, lesions) = (config.count, rows.first().map_or(0, |row| row.contrast.len()));
-    let warning = if quick {
-        " **Quick run: these figures mean nothing.**"
-    } else {
-        ""
-    };
     Ok(format!(
-        "### {title}\n\n{subjects} subjects, {lesions} lesions, seed {}.{warning}\n\n{}\n",
+        "### {title}\n\n{subjects} subjects, {lesions} lesions, seed {}.\n\n{}{}\n",
         config.seed,
+        warning(quick),
         table(&lines)
     ))
 }

@@ -3,15 +3,13 @@
 //! Beside them stand the floor, the training sinograms of the same kind, and a trivial baseline that knows every bin's mean
 //! and spread and nothing of their company.
 
-use super::markdown::table;
-use super::{Args, kept, write_json};
+use super::markdown::{table, warning};
+use super::{Args, finish, kept};
 use crate::fault::{Fault, Result};
 use crate::model_file;
 use crate::progress;
 use crate::report::{Report, note};
-use allpet::core::{
-    Dataset, ImageGrid, ParallelGeometry, Prompt, Region, Tracer, fill_normal, stream, write_bytes_atomically,
-};
+use allpet::core::{Dataset, ImageGrid, ParallelGeometry, Prompt, Region, Tracer, fill_normal, stream};
 use allpet::foundation::{Foundation, SynthesisRequest};
 use allpet::metrics::distribution::{
     KernelSettings, RandomFeatures, frechet_distance_of, kernel_distance, precision_recall,
@@ -51,15 +49,8 @@ pub(super) fn run(args: &Args) -> Result<Report> {
         all.insert(prompt.to_string(), value);
     }
     let text = markdown(&all, counts, args.quick);
-    let markdown = args.out.join("synthesis.md");
-    write_bytes_atomically(&markdown, text.as_bytes())?;
-    let path = args.out.join("synthesis.json");
-    let kinds = all.len();
-    write_json(&path, &Value::Object(all))?;
-    Ok(Report::new(
-        json!({ "table": "synthesis", "markdown": markdown, "json": path, "quick": args.quick }),
-        format!("{}: {kinds} prompts", markdown.display()),
-    ))
+    let said = format!("{} prompts", all.len());
+    finish(args, "synthesis", &text, all, &said)
 }
 
 fn prompts(quick: bool) -> Vec<Prompt> {
@@ -241,17 +232,13 @@ fn compare(candidate: ArrayView3<'_, f32>, reference: ArrayView3<'_, f32>, range
 }
 
 fn markdown(all: &serde_json::Map<String, Value>, (count, held_out): (usize, usize), quick: bool) -> String {
-    let warning = if quick {
-        "**Quick run: these figures mean nothing.**\n\n"
-    } else {
-        ""
-    };
     let mut text = format!(
-        "{warning}{count} generated and {held_out} held-out sinograms of each prompt; {}.\n\n",
+        "{}{count} generated and {held_out} held-out sinograms of each prompt; {}.\n\n",
+        warning(quick),
         RandomFeatures::LABEL
     );
     for domain in ["sinogram", "image"] {
-        let heading = ["", "", "Fréchet", "KID", "precision", "recall"].map(str::to_owned);
+        let heading = ["", "", "Fréchet", "KID, 10⁻⁶", "precision", "recall"].map(str::to_owned);
         let mut rows = vec![heading.to_vec()];
         for (prompt, value) in all {
             for (key, name) in [
@@ -269,7 +256,7 @@ fn markdown(all: &serde_json::Map<String, Value>, (count, held_out): (usize, usi
                     },
                     name.to_owned(),
                     format!("{:.4}", number("frechet")),
-                    format!("{:.5} ± {:.5}", number("kernel"), number("kernel_sd")),
+                    format!("{:.1} ± {:.1}", 1e6 * number("kernel"), 1e6 * number("kernel_sd")),
                     format!("{:.2}", number("precision")),
                     format!("{:.2}", number("recall")),
                 ]);

@@ -1,13 +1,13 @@
 //! The five tasks: data, training, and every way to restore in one harness ([`allpet::tasks::study`]).
 
 use super::restoration::{UNET, Workshop, given, on_range, recipe, restored, section, test_set, train_set};
-use super::{Args, kept, write_json};
+use super::{Args, finish, kept};
 use crate::fault::Result;
 use crate::model_file;
 use crate::progress;
 use crate::report::{Report, note};
 use allpet::candle::Device;
-use allpet::core::{ParallelGeometry, Task, write_bytes_atomically};
+use allpet::core::{ParallelGeometry, Task};
 use allpet::sim::TaskConfig;
 use allpet::sim::simulate_task;
 use allpet::sim::tasks::{LowDose, PairedTask};
@@ -97,14 +97,7 @@ pub(super) fn run(args: &Args) -> Result<Report> {
         text.push_str(value["markdown"].as_str().unwrap_or_default());
         all.insert(set.id.to_owned(), value);
     }
-    let markdown = args.out.join("tasks.md");
-    write_bytes_atomically(&markdown, text.as_bytes())?;
-    let path = args.out.join("tasks.json");
-    write_json(&path, &Value::Object(all))?;
-    Ok(Report::new(
-        json!({ "table": "tasks", "markdown": markdown, "json": path, "quick": args.quick }),
-        format!("{}: {} sets", markdown.display(), sets.len()),
-    ))
+    finish(args, "tasks", &text, all, &format!("{} sets", sets.len()))
 }
 
 /// The test sets: six of the training's own kind, and six from elsewhere.
