@@ -3,11 +3,15 @@
 use crate::fault::{Fault, Result, given};
 use crate::output::tidy;
 use allpet::candle::Device;
-use allpet::foundation::Foundation;
-use allpet::tasks::Restorer;
+use allpet::foundation::{Description, Foundation};
+use allpet::tasks::{PairSynthesizer, Restorer};
 use allpet::train::Checksum;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::path::Path;
+
+/// What stands for a file's name where there is none.
+const SHIPPED: &str = "shipped with allpet";
 
 /// A model and where it is from.
 pub(crate) struct Loaded {
@@ -18,38 +22,21 @@ pub(crate) struct Loaded {
 
 /// The model of `--model`, else the shipped one.
 pub(crate) fn load(path: Option<&Path>, device: &Device) -> Result<Loaded> {
-    let (name, sum, model) = match path {
+    let (name, bytes, model) = match path {
         Some(path) => {
-            let read = |e| {
-                Fault::Given(format!(
-                    "cannot read {}: {e}; expected a model file",
-                    path.display()
-                ))
-            };
-            let bytes = std::fs::read(path).map_err(read)?;
-            let name = path.display().to_string();
+            let (name, bytes) = (path.display().to_string(), read(path)?);
             let model = Foundation::from_bytes(&name, &bytes, device)?;
-            (name, checksum(&bytes), model)
+            (name, Cow::from(bytes), model)
         }
         None => {
             let Some(bytes) = allpet::pretrained_bytes() else {
-                return given(
-                    "no --model given and this build holds no weights; expected --model FILE.safetensors",
-                );
+                return no_weights();
             };
             let model = allpet::pretrained(device).map_err(|e| Fault::Other(e.to_string()))?;
-            ("shipped with allpet".to_owned(), checksum(bytes), model)
+            (SHIPPED.to_owned(), Cow::from(bytes), model)
         }
     };
-    let description = model.description();
-    let origin = json!({
-        "file": name,
-        "checksum": sum,
-        "format": description.format,
-        "kind": description.kind,
-        "geometry": geometry(&description.model.geometry),
-        "training": description.training,
-    });
+    let origin = origin(&name, &bytes, model.description());
     Ok(Loaded { model, origin })
 }
 
@@ -60,8 +47,46 @@ pub(crate) fn load_tasks(path: Option<&Path>, device: &Device) -> Result<Restore
         None if allpet::pretrained_tasks_bytes().is_some() => {
             allpet::pretrained_tasks(device).map_err(|e| Fault::Other(e.to_string()))
         }
-        None => given("no --model given and this build holds no weights; expected --model FILE.safetensors"),
+        None => no_weights(),
     }
+}
+
+/// The model of pairs of `--model`, and where it is from; none ships with allpet.
+pub(crate) fn load_pairs(path: Option<&Path>, device: &Device) -> Result<(PairSynthesizer, Value)> {
+    let Some(path) = path else {
+        return given(
+            "--task without --model; no model of pairs ships with allpet, expected --model with a file of `allpet train pairs`",
+        );
+    };
+    let (name, bytes) = (path.display().to_string(), read(path)?);
+    let model = PairSynthesizer::from_bytes(&name, &bytes, device)?;
+    let origin = origin(&name, &bytes, model.description());
+    Ok((model, origin))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| {
+        Fault::Given(format!(
+            "cannot read {}: {e}; expected a model file",
+            path.display()
+        ))
+    })
+}
+
+fn no_weights<T>() -> Result<T> {
+    given("no --model given and this build holds no weights; expected --model FILE.safetensors")
+}
+
+/// File, checksum, geometry and training, for provenance.
+fn origin(name: &str, bytes: &[u8], description: &Description) -> Value {
+    json!({
+        "file": name,
+        "checksum": checksum(bytes),
+        "format": description.format,
+        "kind": description.kind,
+        "geometry": geometry(&description.model.geometry),
+        "training": description.training,
+    })
 }
 
 /// A geometry with angles in degrees.

@@ -6,11 +6,6 @@ use std::ffi::OsString;
 /// Words of an option (or of the first plain word, `""`) of a command.
 const CHOICES: &[(&str, &str, &[&str])] = &[
     ("simulate", "--task", &["fusion"]),
-    (
-        "synthesize",
-        "--task",
-        &["low-dose", "attenuation", "delayed", "conversion", "separation"],
-    ),
     ("train", "", &["fusion"]),
     ("bench", "", &["sampler"]),
 ];

@@ -76,6 +76,8 @@ pub mod prelude {
     pub use crate::pretrained_tasks;
     pub use crate::radon::{Fbp, Filter, LinearOperator, Osem, OsemConfig, Projector};
     pub use crate::sim::{Split, SynthesisConfig, TaskConfig, simulate_synthesis, simulate_task};
-    pub use crate::tasks::{Downstream, RestoreRequest, Restored, Restorer};
+    pub use crate::tasks::{
+        Downstream, PairSynthesizer, RestoreRequest, Restored, Restorer, SynthesisOfPairs,
+    };
     pub use crate::train::{Observer, StepInfo, TrainConfig};
 }

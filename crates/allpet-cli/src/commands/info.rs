@@ -10,7 +10,7 @@ use allpet::io::{
     Format, InterfileHeader, ListMode, NpyHeader, TensorsHeader, detect, read_dataset, read_metadata,
     read_npy_header, read_npz_headers,
 };
-use allpet::tasks::{Downstream, TaskDescription, describe_tasks};
+use allpet::tasks::{Downstream, PairDescription, TaskDescription, describe_pairs, describe_tasks};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -119,8 +119,10 @@ impl Facts {
             let model = describe(&path.display().to_string(), &header.metadata)?;
             let bytes = std::fs::read(path)
                 .map_err(|e| Fault::Given(format!("cannot read {}: {e}", path.display())))?;
-            let tasks = describe_tasks(&path.display().to_string(), &header.metadata)?;
-            self.model(&model, tasks.as_ref());
+            let name = path.display().to_string();
+            let tasks = describe_tasks(&name, &header.metadata)?;
+            let pairs = describe_pairs(&name, &header.metadata)?;
+            self.model(&model, tasks.as_ref(), pairs.as_ref());
             let values: usize = header
                 .tensors
                 .iter()
@@ -145,26 +147,24 @@ impl Facts {
         Ok(())
     }
 
-    fn model(&mut self, model: &Description, tasks: Option<&TaskDescription>) {
+    fn model(
+        &mut self,
+        model: &Description,
+        tasks: Option<&TaskDescription>,
+        pairs: Option<&PairDescription>,
+    ) {
         self.add("kind", json!(model.kind));
         self.add("preset", json!(preset_of(&model.model)));
         self.add("geometry", geometry(&model.model.geometry));
         if let Some(restores) = tasks {
-            let ids = restores.tasks.iter().map(|t| t.task().id());
             self.add("method", json!(restores.method));
             self.add("attention", json!(restores.attention.is_some()));
-            self.list_tasks(ids.collect());
-            self.add(
-                "settings",
-                json!(
-                    restores
-                        .tasks
-                        .iter()
-                        .map(Downstream::to_string)
-                        .collect::<Vec<_>>()
-                ),
-            );
+            self.downstream(restores.tasks.iter());
             self.prompts(restores.ratios.iter().map(|r| (r.prompt, r.count)));
+        } else if let Some(pairs) = pairs {
+            self.downstream(pairs.kinds.iter().map(|kind| &kind.task));
+            let ratios = pairs.kinds.iter().flat_map(|kind| &kind.ratios);
+            self.prompts(ratios.map(|r| (r.prompt, r.count)));
         } else if let Some(statistics) = &model.statistics {
             let tasks = statistics.scales.iter().map(|s| s.prompt.task.id());
             self.list_tasks(tasks.collect());
@@ -191,6 +191,14 @@ impl Facts {
                 .iter()
                 .map(|(name, a)| (name.clone(), "F32".to_owned(), a.shape().to_vec())),
         );
+    }
+
+    /// Tasks by name, and with their settings.
+    fn downstream<'a>(&mut self, tasks: impl Iterator<Item = &'a Downstream> + Clone) {
+        self.list_tasks(tasks.clone().map(|t| t.task().id()).collect());
+        let mut settings: Vec<String> = tasks.map(Downstream::to_string).collect();
+        settings.dedup();
+        self.add("settings", json!(settings));
     }
 
     fn list_tasks(&mut self, mut tasks: Vec<&str>) {

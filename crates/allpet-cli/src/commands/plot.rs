@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// Picture, .png
     #[arg(long)]
     out: PathBuf,
-    /// Colours: magma, viridis, grey or inverted
+    /// Colours: magma, viridis, grey, inverted or blue-red
     #[arg(long, default_value = "magma")]
     palette: Palette,
     /// Values from darkest to brightest, a..b [default: 0 to the 99.5th percentile; the full range with --grey16]

@@ -10,9 +10,7 @@ use crate::task_settings::TaskSettings;
 use allpet::core::{ImageGrid, ParallelGeometry, Region, Task, Tracer};
 use allpet::io::{read_array, write_array};
 use allpet::mask::attention::Roi;
-use allpet::tasks::{
-    Conversion, Delayed, Downstream, Error, LowDose, Regions, RestoreRequest, Restored, Restorer, Separation,
-};
+use allpet::tasks::{Error, Regions, RestoreRequest, Restored, Restorer};
 use ndarray::{Array2, Array4, ArrayD, Ix2, Ix3};
 use serde_json::json;
 use std::ops::ControlFlow;
@@ -86,7 +84,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
         let device = self.device.cpu()?;
-        let task = self.downstream()?;
+        let task = self.settings.downstream(self.task)?;
         output::file(&self.out, output::ARRAYS)?;
         if let Some(path) = &self.uncertainty {
             output::file_of("--uncertainty", path, output::ARRAYS)?;
@@ -162,47 +160,6 @@ impl Args {
             sum_out / sum_in
         );
         Ok(Report::new(json, text))
-    }
-
-    /// The task with its settings; options of one task are no options of another.
-    fn downstream(&self) -> Result<Downstream> {
-        let settings = &self.settings;
-        if let Some((option, tasks)) = settings.misplaced(self.task) {
-            let tasks: Vec<_> = tasks.iter().map(|t| t.id()).collect();
-            return given(format!(
-                "{option} with {}; expected it with {}",
-                self.task.id(),
-                tasks.join(" or ")
-            ));
-        }
-        let task = match self.task {
-            Task::LowDose => {
-                let usual = LowDose::default();
-                Downstream::LowDose(LowDose {
-                    dose: settings.dose.unwrap_or(usual.dose),
-                })
-            }
-            Task::Delayed => {
-                let minutes = settings.minutes(Delayed::default().minutes)?;
-                Downstream::Delayed(Delayed { minutes })
-            }
-            Task::Conversion => {
-                let usual = Conversion::default();
-                Downstream::Conversion(Conversion {
-                    from: settings.from.unwrap_or(usual.from),
-                    to: settings.to.unwrap_or(usual.to),
-                })
-            }
-            Task::Separation => {
-                let usual = Separation::default().tracers;
-                Downstream::Separation(Separation {
-                    tracers: [settings.from.unwrap_or(usual[0]), settings.to.unwrap_or(usual[1])],
-                })
-            }
-            other => Downstream::new(other)?,
-        };
-        task.validate()?;
-        Ok(task)
     }
 
     /// The model's own geometry, or with --resample the one that the options tell.

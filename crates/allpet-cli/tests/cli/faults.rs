@@ -222,7 +222,6 @@ fn what_is_not_built_says_so_and_is_not_listed() {
     for line in [
         "simulate --task fusion --count 2 --out d.safetensors",
         "train fusion --config c.toml",
-        "synthesize --prompt brain --task low-dose --out o",
         "bench sampler --json",
     ] {
         folder.fails(2, line, &["is not built yet"]);

@@ -8,5 +8,6 @@ mod evaluate_report;
 mod faults;
 mod formats;
 mod model;
+mod pairs;
 mod runner;
 mod task;

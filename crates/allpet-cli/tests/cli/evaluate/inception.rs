@@ -49,7 +49,10 @@ fn figures_stand_on_the_network_of_the_file() {
     );
     // Five of eleven candidates lie d away from the one reference, the others are it: the distance of the means, and
     // the sample variance of the candidates alone.
-    let (f0, d) = (theirs("features", 0), theirs("features", 1) - theirs("features", 0));
+    let (f0, d) = (
+        theirs("features", 0),
+        theirs("features", 1) - theirs("features", 0),
+    );
     let share = 5.0 / 11.0;
     let fid = d.dot(&d) * (share * share + 1.1 * share * (1.0 - share));
     close(figure(&json, "fid", "value"), fid, 1e-3 * fid);
