@@ -62,11 +62,7 @@ pub(super) fn box_plot(figures: &PairFigures) -> Markup {
     let frame = Frame {
         x: Axis::around(sorted.iter().copied(), 5).with_room(0.04),
         y: None,
-        height: if figures.metric.unit().is_empty() {
-            98.0
-        } else {
-            112.0
-        },
+        height: 112.0,
     };
     let every = figures.values.len().div_ceil(DOTS);
     let dots = figures
