@@ -210,6 +210,14 @@ fn options_outside_their_range() {
         ("synthesize --out o", ["--prompt", "--tracer"]),
         ("plot --in good.npy --out o.png --palette jet", ["jet", "magma"]),
         ("info absent.npz", ["absent.npz", "No such file"]),
+        (
+            "reproduce ablation --quick --model shipped --out o",
+            ["--model", "--help"],
+        ),
+        (
+            "reproduce synthesis --quick --baseline shipped --out o",
+            ["--baseline", "--help"],
+        ),
     ] {
         folder.fails(2, line, &words);
     }

@@ -7,7 +7,7 @@ mod restoration;
 mod synthesis;
 mod tasks;
 
-use crate::fault::{Fault, Result};
+use crate::fault::{Fault, Result, given};
 use crate::options::Device;
 use crate::output;
 use crate::report::Report;
@@ -59,6 +59,18 @@ enum Table {
 
 impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
+        let trains = matches!(self.table, Table::Ablation | Table::PacBayes);
+        for (option, present) in [
+            ("--model", self.model.is_some() && trains),
+            (
+                "--baseline",
+                self.baseline.is_some() && !matches!(self.table, Table::Tasks),
+            ),
+        ] {
+            if present {
+                return given(format!("{option} with a table that does not take it; see --help"));
+            }
+        }
         output::folder(&self.out)?;
         output::make(&self.out)?;
         match self.table {
