@@ -5,6 +5,7 @@ mod attention;
 pub mod classical;
 mod error;
 mod heads;
+mod metadata;
 mod model;
 mod network;
 mod objective;

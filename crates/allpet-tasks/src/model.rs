@@ -3,13 +3,14 @@
 use crate::attention::Attention;
 use crate::error::{Error, Result};
 use crate::heads::Downstream;
+use crate::metadata::{said, save_saying};
 use crate::network::{Method, TaskNetwork};
 use crate::pairs::kind_of;
 use crate::statistics::{ScaleRatio, knows, ratio_of};
 use allpet_autoencoder::Autoencoder;
 use allpet_core::{ParallelGeometry, Prompt, Task};
 use allpet_diffusion::{BridgeProcess, EndMoments};
-use allpet_foundation::{Description, ModelConfig, Statistics, describe, save_with};
+use allpet_foundation::{Description, ModelConfig, Statistics, describe};
 use allpet_nn::Params;
 use allpet_train::{load_model, load_model_bytes};
 use candle_core::{Device, Tensor};
@@ -90,13 +91,13 @@ impl Restorer {
         };
         let description = describe(name, metadata)?;
         let kind = description.kind.clone();
-        let (Some(statistics), Some(json), true) =
-            (description.statistics.clone(), metadata.get(KEY), kind == KIND)
-        else {
+        let (Some(statistics), Some(tasks), true) = (
+            description.statistics.clone(),
+            describe_tasks(name, metadata)?,
+            kind == KIND,
+        ) else {
             return Err(mismatch("a model of the tasks", format!("kind `{kind}`")));
         };
-        let tasks: TaskDescription =
-            serde_json::from_str(json).map_err(|e| mismatch("a description of its tasks", e.to_string()))?;
         for task in &tasks.tasks {
             task.validate()?;
         }
@@ -150,13 +151,7 @@ impl Restorer {
         description: &Description,
         tasks: &TaskDescription,
     ) -> Result<()> {
-        let json = serde_json::to_string(tasks).map_err(|e| Error::Mismatch {
-            what: path.display().to_string(),
-            expected: "a description".into(),
-            got: e.to_string(),
-        })?;
-        let further = BTreeMap::from([(KEY.to_owned(), json)]);
-        Ok(save_with(path, tensors, description, further)?)
+        save_saying(path, tensors, description, (KEY, tasks))
     }
 
     /// What the file says of the model.
@@ -218,12 +213,5 @@ impl Restorer {
 /// # Errors
 /// Metadata that cannot be read; `name` is the file, for the message. `None` for a model of another kind.
 pub fn describe_tasks(name: &str, metadata: &BTreeMap<String, String>) -> Result<Option<TaskDescription>> {
-    match metadata.get(KEY) {
-        None => Ok(None),
-        Some(json) => serde_json::from_str(json).map(Some).map_err(|e| Error::Mismatch {
-            what: name.to_owned(),
-            expected: "a description of its tasks".into(),
-            got: e.to_string(),
-        }),
-    }
+    said(name, metadata, (KEY, "tasks"))
 }

@@ -3,12 +3,13 @@
 use super::network::JointNetwork;
 use crate::error::{Error, Result};
 use crate::heads::Downstream;
+use crate::metadata::{said, save_saying};
 use crate::pairs::Goal;
 use crate::statistics::ScaleRatio;
 use allpet_autoencoder::Autoencoder;
 use allpet_core::{ParallelGeometry, Tracer};
 use allpet_diffusion::GaussianProcess;
-use allpet_foundation::{Description, ModelConfig, ScaleOf, Statistics, describe, save_with};
+use allpet_foundation::{Description, ModelConfig, ScaleOf, Statistics, describe};
 use allpet_nn::Params;
 use allpet_train::{load_model, load_model_bytes};
 use candle_core::{Device, Tensor};
@@ -129,13 +130,7 @@ impl PairSynthesizer {
         description: &Description,
         pairs: &PairDescription,
     ) -> Result<()> {
-        let json = serde_json::to_string(pairs).map_err(|e| Error::Mismatch {
-            what: path.display().to_string(),
-            expected: "a description".into(),
-            got: e.to_string(),
-        })?;
-        let further = BTreeMap::from([(KEY.to_owned(), json)]);
-        Ok(save_with(path, tensors, description, further)?)
+        save_saying(path, tensors, description, (KEY, pairs))
     }
 
     /// What the file says of the model.
@@ -171,12 +166,5 @@ impl PairSynthesizer {
 /// # Errors
 /// Metadata that cannot be read; `name` is the file, for the message. `None` for a model of another kind.
 pub fn describe_pairs(name: &str, metadata: &BTreeMap<String, String>) -> Result<Option<PairDescription>> {
-    match metadata.get(KEY) {
-        None => Ok(None),
-        Some(json) => serde_json::from_str(json).map(Some).map_err(|e| Error::Mismatch {
-            what: name.to_owned(),
-            expected: "a description of its pairs".into(),
-            got: e.to_string(),
-        }),
-    }
+    said(name, metadata, (KEY, "pairs"))
 }

@@ -12,6 +12,7 @@ use crate::report::Report;
 use crate::task_settings::TaskSettings;
 use allpet::core::{ImageGrid, Modality, ParallelGeometry, Prompt, Region, Task, Tracer};
 use allpet::radon::{Fbp, Filter};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -172,6 +173,23 @@ fn provenance_of(geometry: &ParallelGeometry, resampled: bool, mut said: Value) 
         "pixel_mm": geometry.bin_mm,
     });
     said
+}
+
+/// What a provenance says of each sample: its number, its prompt, and how far its channels disagree.
+fn samples<T: Serialize>(first: u64, prompts: &[Prompt], inconsistency: &[T]) -> Vec<Value> {
+    let numbered = (first..).zip(prompts).zip(inconsistency);
+    numbered
+        .map(|((index, prompt), inconsistency)| {
+            json!({
+                "index": index,
+                "prompt": prompt.to_string(),
+                "tracer": prompt.tracer.filter(|_| prompt.modality == Modality::Pet).map(Tracer::id),
+                "region": prompt.region.map(Region::id),
+                "modality": prompt.modality.id(),
+                "inconsistency": inconsistency,
+            })
+        })
+        .collect()
 }
 
 /// Work that tells its evaluations, behind a bar, until it ends or Ctrl-C stops it.

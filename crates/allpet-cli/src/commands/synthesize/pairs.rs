@@ -1,7 +1,7 @@
 //! Pairs of a task, input and target drawn jointly.
 
 use super::results::{Results, in_geometry};
-use super::{Args, provenance_of, stopped, watched};
+use super::{Args, provenance_of, samples, stopped, watched};
 use crate::fault::{Result, given};
 use crate::model_file;
 use crate::output;
@@ -11,7 +11,7 @@ use allpet::core::{Modality, Region, Task, Tracer};
 use allpet::io::write_dataset;
 use allpet::tasks::{Error, SynthesisOfPairs};
 use ndarray::{Array3, Array4, Axis};
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub(super) fn run(args: &Args, task: Task, device: &Device) -> Result<Report> {
     for (option, given_with_it) in [("--guidance", args.guidance != 1.0), ("--masks", args.masks)] {
@@ -48,21 +48,6 @@ pub(super) fn run(args: &Args, task: Task, device: &Device) -> Result<Report> {
             ["target".to_owned(), shown.join(", ")],
         ]
     });
-    let samples: Vec<Value> = made
-        .prompts
-        .iter()
-        .zip(&made.inconsistency)
-        .enumerate()
-        .map(|(i, (prompt, inconsistency))| {
-            json!({
-                "index": request.first + i as u64,
-                "prompt": prompt.to_string(),
-                "tracer": prompt.tracer.map(Tracer::id),
-                "region": prompt.region.map(Region::id),
-                "inconsistency": inconsistency,
-            })
-        })
-        .collect();
     let said = json!({
         "model": origin,
         "prompt": args.prompt,
@@ -78,7 +63,7 @@ pub(super) fn run(args: &Args, task: Task, device: &Device) -> Result<Report> {
             "reconstructions": "kBq/mL",
             "inconsistency": "rms of C_pos + C_neg - S over rms of S, of input and target",
         },
-        "samples": samples,
+        "samples": samples(request.first, &made.prompts, &made.inconsistency),
     });
     let results = Results {
         sinograms: &sinograms,

@@ -1,13 +1,13 @@
 //! One sinogram a sample.
 
 use super::results::{Results, in_geometry};
-use super::{Args, provenance_of, stopped, watched};
+use super::{Args, provenance_of, samples, stopped, watched};
 use crate::fault::Result;
 use crate::model_file;
 use crate::output;
 use crate::report::Report;
 use allpet::candle::Device;
-use allpet::core::{Modality, ParallelGeometry, Region, Tracer};
+use allpet::core::{Modality, ParallelGeometry};
 use allpet::foundation::{Error, Foundation, Synthesis, SynthesisRequest};
 use serde_json::{Value, json};
 
@@ -69,22 +69,6 @@ fn provenance(
     geometry: &ParallelGeometry,
     resampled: bool,
 ) -> Value {
-    let samples: Vec<Value> = made
-        .prompts
-        .iter()
-        .zip(&made.inconsistency)
-        .enumerate()
-        .map(|(i, (prompt, inconsistency))| {
-            json!({
-                "index": request.first + i as u64,
-                "prompt": prompt.to_string(),
-                "tracer": prompt.tracer.filter(|_| prompt.modality == Modality::Pet).map(Tracer::id),
-                "region": prompt.region.map(Region::id),
-                "modality": prompt.modality.id(),
-                "inconsistency": inconsistency,
-            })
-        })
-        .collect();
     let units = |pet: &str, ct: &str| {
         let ct_only = made.prompts.iter().all(|p| p.modality == Modality::Ct);
         if ct_only { ct.to_owned() } else { pet.to_owned() }
@@ -108,7 +92,7 @@ fn provenance(
                 "reconstructions": units("kBq/mL", "1/mm"),
                 "inconsistency": "rms of C_pos + C_neg - S over rms of S",
             },
-            "samples": samples,
+            "samples": samples(request.first, &made.prompts, &made.inconsistency),
         }),
     )
 }

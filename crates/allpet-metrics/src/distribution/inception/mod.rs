@@ -34,8 +34,7 @@ use weights::Weights;
 ///
 /// ```no_run
 /// use allpet_metrics::distribution::{Inception, InceptionScoreSettings, Resize, frechet_distance_of, inception_score};
-/// # fn sets() -> (ndarray::Array3<f32>, ndarray::Array3<f32>) { unimplemented!() }
-/// let (candidate, reference) = sets();
+/// # let (candidate, reference) = (ndarray::Array3::<f32>::zeros((20, 64, 64)), ndarray::Array3::<f32>::ones((20, 64, 64)));
 /// let network = Inception::load("inception.safetensors".as_ref())?.with_resize(Resize::PytorchFid);
 /// let x = network.extract(candidate.view(), 3.0)?;
 /// let y = network.extract(reference.view(), 3.0)?;
