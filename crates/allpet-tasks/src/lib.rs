@@ -28,7 +28,7 @@ pub use pairs::{FirstEnd, Goal, PairAugmentation, PairBatch, PairSettings, PairS
 pub use restore::{Regions, RestoreRequest, Restored};
 pub use statistics::ScaleRatio;
 pub use synthesis::{
-    FIRST_SYNTHETIC_SUBJECT, JointNetwork, JointObjective, KindOfPairs, PairDescription, PairRun,
+    End, FIRST_SYNTHETIC_SUBJECT, JointNetwork, JointObjective, KindOfPairs, PairDescription, PairRun,
     PairSynthesizer, SynthesisOfPairs, SynthesisedPairs, describe_pairs, train_pairs,
 };
 pub use training::{TaskRun, train_tasks};

@@ -1,6 +1,6 @@
-//! What the network of pairs minimises: eq. 19 over both latents at once.
+//! What the network of pairs minimises: eq. 19 for the target, and for the input given its target.
 
-use super::network::JointNetwork;
+use super::network::{End, JointNetwork};
 use crate::error::Result;
 use crate::objective::latents;
 use crate::pairs::PairBatch;
@@ -9,9 +9,10 @@ use allpet_diffusion::{GaussianProcess, Prediction, training};
 use allpet_foundation::Statistics;
 use allpet_nn::{concat_channels, mean_squared_error};
 use allpet_train::{BoxError, Loss, Objective};
+use candle_core::Tensor;
 
-/// Mean squared error of the prediction (ε, x0 or v) at a random time, the same for both members of a pair, under prompt,
-/// kind and mask.
+/// Mean squared error of the prediction (ε, x0 or v) at a random time, under prompt, kind and mask. Samples draw targets and
+/// inputs in turn.
 #[derive(Debug)]
 pub struct JointObjective {
     /// What is trained.
@@ -31,18 +32,39 @@ pub struct JointObjective {
 impl JointObjective {
     fn evaluate(&self, batch: &PairBatch, step: u64) -> Result<Loss> {
         let (input, target) = latents(batch, &self.autoencoder, &self.statistics)?;
-        let both = concat_channels(&input, &target)?.detach();
         let count = batch.prompts.len() as u64;
         let indices: Vec<u64> = (step * count..(step + 1) * count).collect();
-        let noisy = training::draw_noisy(&self.process, &both, None, self.seed, 0, &indices)?;
+        let ends: Vec<End> = indices
+            .iter()
+            .map(|index| match index % 2 {
+                0 => End::Target,
+                _ => End::Input,
+            })
+            .collect();
+        let of = |wanted: End| -> Result<Tensor> {
+            let chosen: Vec<f32> = ends.iter().map(|end| f32::from(*end == wanted)).collect();
+            Ok(Tensor::from_vec(chosen, (ends.len(), 1, 1, 1), target.device())?)
+        };
+        let (targets, inputs) = (of(End::Target)?, of(End::Input)?);
+        let drawn = (target.broadcast_mul(&targets)? + input.broadcast_mul(&inputs)?)?.detach();
+        let noisy = training::draw_noisy(&self.process, &drawn, None, self.seed, 0, &indices)?;
+        let first = noisy.x.broadcast_mul(&inputs)?;
+        let second = (noisy.x.broadcast_mul(&targets)? + target.broadcast_mul(&inputs)?)?;
         let told = self
             .network
-            .condition(&batch.prompts, &batch.kinds, &batch.mask)?;
-        let at = training::time_tensor(&noisy.times, both.device())?;
-        let output = self.network.predict(&noisy.x, &at, &told)?;
+            .condition(&batch.prompts, &batch.kinds, &ends, &batch.mask)?;
+        let at = training::time_tensor(&noisy.times, drawn.device())?;
+        let output = self
+            .network
+            .forward(&concat_channels(&first, &second)?.detach(), &at, &told)?;
+        let channels = drawn.dim(1)?;
+        let half = |from: usize, chosen: &Tensor| -> Result<Tensor> {
+            Ok(output.narrow(1, from, channels)?.broadcast_mul(chosen)?)
+        };
+        let output = (half(0, &inputs)? + half(channels, &targets)?)?;
         let wanted = self
             .prediction
-            .target(&self.process, &both, &noisy.noise, &noisy.times)?;
+            .target(&self.process, &drawn, &noisy.noise, &noisy.times)?;
         Ok(mean_squared_error(&output, &wanted)?.into())
     }
 }

@@ -1,4 +1,4 @@
-//! Pairs from noise: two latents walked together, decoded apart, sample by sample from the caller's seed.
+//! Pairs from noise: the target's latent walked first, then the input's beside it, sample by sample from the caller's seed.
 //!
 //! A drawn input is smoother than a measured one, because the autoencoder is. Measured with the shipped `small` weights on 32
 //! simulated inputs each, within the body (more than a quarter of the scale): of the noise's variance the round trip keeps
@@ -7,6 +7,7 @@
 //! a task whose counts are known ([`crate::CountRule::Total`], one output) has its inputs scaled to the target's.
 
 use super::model::{KindOfPairs, PairSynthesizer};
+use super::network::End;
 use crate::error::{Error, Result};
 use crate::heads::{CountRule, Downstream};
 use crate::pairs::Goal;
@@ -116,7 +117,7 @@ impl PairSynthesizer {
             prompts: Vec::with_capacity(request.count),
             inconsistency: Vec::with_capacity(request.count),
         };
-        let (batches, steps) = (request.count.div_ceil(request.batch), times.len() - 1);
+        let (batches, steps) = (request.count.div_ceil(request.batch), 2 * (times.len() - 1));
         for batch in 0..batches {
             let done = batch * request.batch;
             let count = request.batch.min(request.count - done);
@@ -127,32 +128,43 @@ impl PairSynthesizer {
             let prompts: Vec<Prompt> = items.iter().map(|item| item.prompt).collect();
             let kinds: Vec<usize> = items.iter().map(|item| item.kind).collect();
             let mask = Tensor::zeros((count, 1, views, bins), DType::F32, &self.device)?;
-            let told = self.network.condition(&prompts, &kinds, &mask)?;
-            let network = |x: &Tensor, t: &Tensor, c: &Conditioning| {
-                without_gradients(|| self.network.predict(x, t, c)).map_err(allpet_diffusion::Error::network)
-            };
-            let denoiser = Predictor::new(&self.process, config.process.prediction, network)?;
-            let noise = SampleNoise::consecutive(request.seed, first, count);
-            let mut run = Run::new(&self.process, &denoiser, told, noise);
-            let start = run.start(times[0], &[2 * latent, height, width], DType::F32, &self.device)?;
             let mut stopped = false;
-            let mut watch = |step: usize, _: usize| {
-                let flow = progress(batch * steps + step, batches * steps);
-                stopped |= flow.is_break();
-                flow
+            let mut walk = |end: End, given: Option<&Tensor>| -> Result<Tensor> {
+                let network = |x: &Tensor, t: &Tensor, c: &Conditioning| {
+                    without_gradients(|| match given {
+                        Some(target) => self.network.predict_input(x, target, t, c),
+                        None => self.network.predict_target(x, t, c),
+                    })
+                    .map_err(allpet_diffusion::Error::network)
+                };
+                let told = self
+                    .network
+                    .condition(&prompts, &kinds, &vec![end; count], &mask)?;
+                let denoiser = Predictor::new(&self.process, config.process.prediction, network)?;
+                let (seed, before) = match end {
+                    End::Target => (request.seed, 0),
+                    End::Input => (stream(request.seed, "inputs of pairs", 0).random(), steps / 2),
+                };
+                let noise = SampleNoise::consecutive(seed, first, count);
+                let mut run = Run::new(&self.process, &denoiser, told, noise);
+                let start = run.start(times[0], &[latent, height, width], DType::F32, &self.device)?;
+                let mut watch = |step: usize, _: usize| {
+                    let flow = progress(batch * steps + before + step, batches * steps);
+                    stopped |= flow.is_break();
+                    flow
+                };
+                Ok(sample(sampler.as_ref(), &mut run, &times, start, &mut watch)?)
             };
-            let both = sample(sampler.as_ref(), &mut run, &times, start, &mut watch);
+            let both =
+                walk(End::Target, None).and_then(|target| Ok([walk(End::Input, Some(&target))?, target]));
             if stopped {
                 return Err(Error::Stopped {
                     done,
                     total: request.count,
                 });
             }
-            let both = both?;
-            let members = [
-                self.decode(&both, 0, latent)?,
-                self.decode(&both, latent, latent)?,
-            ];
+            let [input, target] = both?;
+            let members = [self.decode(&input)?, self.decode(&target)?];
             for (i, item) in items.iter().enumerate() {
                 self.collect(&members, i, item, done + i, &mut result);
             }
@@ -161,9 +173,8 @@ impl PairSynthesizer {
     }
 
     /// Decoded channels of one member, `[B, 3, V, R]` in one piece.
-    fn decode(&self, both: &Tensor, from: usize, channels: usize) -> Result<Vec<f32>> {
-        let latent = both.narrow(1, from, channels)?.contiguous()?;
-        let latent = self.statistics.restore(&latent)?;
+    fn decode(&self, latent: &Tensor) -> Result<Vec<f32>> {
+        let latent = self.statistics.restore(latent)?;
         let decoded = without_gradients(|| self.autoencoder.decode(&latent))?;
         Ok(decoded.flatten_all()?.to_vec1::<f32>()?)
     }
