@@ -3,7 +3,7 @@
 //! The positive/negative loss (eq. 9) acts on the autoencoder, so leaving it out needs another autoencoder and, since the
 //! foundation's denoiser knows only the latents of its own, a run from nothing; that is compared with the other run from nothing.
 
-use super::restoration::{UNET, Workshop, given, recipe, restored, section, test_set, train_set};
+use super::restoration::{UNET, Walks, Workshop, given, recipe, restored, section, test_set, train_set};
 use super::{Args, finish, hasten, kept};
 use crate::fault::{Fault, Result};
 use crate::model_file;
@@ -101,7 +101,7 @@ fn judge(title: &str, set: &TaskConfig, models: &[(&str, Restorer)], quick: bool
     let cases = Cases::new(&simulate_task(set, &|_| {})?)?;
     let mut rows = vec![given(&cases, "first estimate", cases.estimated().view())?];
     for (name, model) in models {
-        rows.push(restored(&cases, model, name, 1, 1)?);
+        rows.push(restored(&cases, model, name, Walks::of(1, 1))?);
     }
     let markdown = section(title, set, &rows, WHOLE, quick)?;
     Ok(json!({ "title": title, "seed": set.seed, "rows": rows, "markdown": markdown }))

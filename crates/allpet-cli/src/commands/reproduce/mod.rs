@@ -4,6 +4,7 @@ mod ablation;
 mod markdown;
 mod pac_bayes;
 mod restoration;
+mod samplers;
 mod synthesis;
 mod tasks;
 
@@ -31,8 +32,8 @@ pub(crate) struct Args {
     /// Keep what an earlier run in this folder has finished
     #[arg(long)]
     resume: bool,
-    /// tasks, synthesis: a trained model to judge, instead of training one (`shipped` for the one that ships with allpet, the
-    /// default of synthesis)
+    /// tasks, samplers, synthesis: a trained model to judge, instead of training one (`shipped` for the one that ships with
+    /// allpet, the default of samplers and synthesis)
     #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
     /// tasks: a trained regression to compare with, instead of training one
@@ -49,6 +50,8 @@ pub(crate) struct Args {
 enum Table {
     /// The five tasks: input, classical, U-Net, bridge, on 100 held-out subjects each
     Tasks,
+    /// Samplers of the bridge on the same weights: DBIM beside the 119 evaluations of DDBM's own
+    Samplers,
     /// What the masks, the positive/negative loss, the attention and the foundation are worth
     Ablation,
     /// Generated sinograms against held-out ones: Fréchet, KID, precision and recall
@@ -75,6 +78,7 @@ impl Args {
         output::make(&self.out)?;
         match self.table {
             Table::Tasks => tasks::run(self),
+            Table::Samplers => samplers::run(self),
             Table::Ablation => ablation::run(self),
             Table::Synthesis => synthesis::run(self),
             Table::PacBayes => pac_bayes::run(self),

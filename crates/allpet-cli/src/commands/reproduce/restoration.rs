@@ -8,6 +8,7 @@ use crate::progress;
 use crate::report::note;
 use allpet::candle::Device;
 use allpet::core::{Dataset, ParallelGeometry};
+use allpet::diffusion::BRIDGE_SAMPLER;
 use allpet::foundation::{Ended, Foundation, MODEL_FILE, Place};
 use allpet::sim::tasks::PairedTask;
 use allpet::sim::{Split, TaskConfig, simulate_task};
@@ -132,31 +133,45 @@ pub(super) fn measured(
     Ok(cases.score(name, restored.mean.view(), uncertainty, seconds)?)
 }
 
-/// The mean of `samples` walks of `steps` evaluations.
-pub(super) fn restored(
-    cases: &Cases,
-    model: &Restorer,
-    name: &str,
-    steps: usize,
-    samples: usize,
-) -> Result<Row> {
-    measured(cases, name, samples, || restore(cases, model, steps, samples))
+/// How a restoration is walked.
+#[derive(Clone, Copy)]
+pub(super) struct Walks {
+    pub(super) sampler: &'static str,
+    pub(super) steps: usize,
+    pub(super) samples: usize,
+}
+
+impl Walks {
+    /// The mean of `samples` walks of `steps` evaluations by the sampler of the tasks.
+    pub(super) fn of(steps: usize, samples: usize) -> Self {
+        Self {
+            sampler: BRIDGE_SAMPLER,
+            steps,
+            samples,
+        }
+    }
+}
+
+/// Scores the mean of several walks.
+pub(super) fn restored(cases: &Cases, model: &Restorer, name: &str, walks: Walks) -> Result<Row> {
+    measured(cases, name, walks.samples, || restore(cases, model, walks))
 }
 
 /// One evaluation, moved onto the range of the Radon transform.
 pub(super) fn on_range(cases: &Cases, model: &Restorer, name: &str) -> Result<Row> {
     measured(cases, name, 1, || {
-        let mut restored = restore(cases, model, 1, 1)?;
+        let mut restored = restore(cases, model, Walks::of(1, 1))?;
         restored.project_onto_range(&cases.geometry, Restored::RANGE_ITERATIONS)?;
         Ok(restored)
     })
 }
 
-fn restore(cases: &Cases, model: &Restorer, steps: usize, samples: usize) -> Result<Restored> {
+fn restore(cases: &Cases, model: &Restorer, walks: Walks) -> Result<Restored> {
     let request = RestoreRequest {
         shown: cases.shown.clone(),
-        steps,
-        samples,
+        sampler: walks.sampler.into(),
+        steps: walks.steps,
+        samples: walks.samples,
         first_estimates: (cases.geometry == *model.geometry()).then(|| cases.first_estimates.clone()),
         ..RestoreRequest::new(cases.task)
     };

@@ -1,6 +1,8 @@
 //! The five tasks: data, training, and every way to restore in one harness ([`allpet::tasks::study`]).
 
-use super::restoration::{UNET, Workshop, given, on_range, recipe, restored, section, test_set, train_set};
+use super::restoration::{
+    UNET, Walks, Workshop, given, on_range, recipe, restored, section, test_set, train_set,
+};
 use super::{Args, finish, kept};
 use crate::fault::Result;
 use crate::model_file;
@@ -236,7 +238,7 @@ fn judge(set: &Set, ours: &Restorer, unet: &Restorer, scale: &Scale, quick: bool
         rows.extend(water(&cases)?);
     }
     rows.push(given(&cases, "first estimate", cases.estimated().view())?);
-    rows.push(restored(&cases, unet, UNET, 1, 1)?);
+    rows.push(restored(&cases, unet, UNET, Walks::of(1, 1))?);
     rows.push(on_range(&cases, unet, "U-Net, onto the range")?);
     let (steps, samples) = scale.mean_of;
     for steps in scale.evaluations.iter().filter(|n| !set.shifted || **n == 1) {
@@ -244,16 +246,14 @@ fn judge(set: &Set, ours: &Restorer, unet: &Restorer, scale: &Scale, quick: bool
             &cases,
             ours,
             &format!("bridge, {steps} eval."),
-            *steps,
-            1,
+            Walks::of(*steps, 1),
         )?);
     }
     rows.push(restored(
         &cases,
         ours,
         &format!("bridge, {steps} eval., mean of {samples}"),
-        steps,
-        samples,
+        Walks::of(steps, samples),
     )?);
     rows.push(on_range(&cases, ours, "bridge, 1 eval., onto the range")?);
     if !set.shifted {
