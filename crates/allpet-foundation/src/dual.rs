@@ -41,6 +41,7 @@ pub struct DualDomain {
     enter: Conv2d,
     blocks: Vec<ResidualBlock>,
     leave: (GroupNorm, Conv2d),
+    recompute: bool,
 }
 
 impl DualDomain {
@@ -91,7 +92,16 @@ impl DualDomain {
                 GroupNorm::new(&sinogram.sub("norm"), width, denoiser.groups, true)?,
                 Conv2d::zeroed(&sinogram.sub("leave"), width, latent, 3, same)?,
             ),
+            recompute: false,
         })
+    }
+
+    /// The same network, whose blocks are computed again on the way back, as in [`UNet::recomputing`].
+    #[must_use]
+    pub fn recomputing(mut self, recompute: bool) -> Self {
+        self.body = self.body.recomputing(recompute);
+        self.recompute = recompute;
+        self
     }
 
     /// `x [B, C, H, W]` at times `t [B]` → the prediction, same shape.
@@ -119,7 +129,7 @@ impl DualDomain {
         let inputs = concat_channels(&inputs, &space_to_depth(&projected, self.factor)?)?;
         let mut y = self.enter.forward(&inputs)?;
         for block in &self.blocks {
-            y = block.forward(&y, Some(&embedding))?;
+            y = block.run(&y, Some(&embedding), self.recompute)?;
         }
         Ok(self.leave.1.forward(&self.leave.0.forward(&y)?)?)
     }

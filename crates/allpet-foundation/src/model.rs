@@ -82,6 +82,16 @@ impl Denoiser {
         })
     }
 
+    /// The same denoiser, whose network computes its blocks again on the way back ([`UNet::recomputing`]).
+    #[must_use]
+    pub fn recomputing(mut self, recompute: bool) -> Self {
+        self.network = match self.network {
+            Network::Sinogram(network) => Network::Sinogram(Box::new(network.recomputing(recompute))),
+            Network::Dual(network) => Network::Dual(Box::new(network.recomputing(recompute))),
+        };
+        self
+    }
+
     /// The network's output for normalised latents `x [B, C, H, W]` at times `t [B]`.
     ///
     /// # Errors

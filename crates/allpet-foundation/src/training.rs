@@ -75,7 +75,7 @@ pub struct Place<'a> {
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// All steps done; the model file was written.
+    /// All steps done, or as many as early stopping wants; the model file was written.
     Finished,
     /// Stopped; a checkpoint was written after this many steps.
     Interrupted(u64),
@@ -101,11 +101,11 @@ fn identity(kind: &str, model: &ModelConfig, data: &[Dataset], config: &RunConfi
     }
 }
 
-/// What a model file says of its training: the settings, and how much data there were.
-pub fn training_words(train: &TrainConfig, data: &[Dataset]) -> BTreeMap<String, String> {
+/// What a model file says of its training: the settings, how many steps were done, and how much data there were.
+pub fn training_words(train: &TrainConfig, steps: u64, data: &[Dataset]) -> BTreeMap<String, String> {
     let subjects: usize = data.iter().map(|d| d.distinct_subjects().len()).sum();
     BTreeMap::from([
-        ("steps".into(), train.steps.to_string()),
+        ("steps".into(), steps.to_string()),
         ("batch".into(), train.batch.to_string()),
         ("rate".into(), train.rate.to_string()),
         ("seed".into(), train.seed.to_string()),
@@ -132,6 +132,7 @@ pub fn train_autoencoder(
     let source = source(&model, data, train, place.device)?;
     let params = Params::new(train.seed, place.device);
     let autoencoder = Autoencoder::new(&params.sub("autoencoder"), &model.autoencoder)?;
+    let autoencoder = autoencoder.recomputing(train.recompute);
     let objective = AutoencoderObjective {
         model: autoencoder,
         intensity: model.intensity,
@@ -150,9 +151,9 @@ pub fn train_autoencoder(
     }
     match trainer.run(&objective, &source, observers)? {
         Outcome::Interrupted { step, .. } => Ok(Ended::Interrupted(step)),
-        Outcome::Finished { ema, .. } => {
+        Outcome::Finished { steps, ema } => {
             let mut description = Description::new("autoencoder", model, None);
-            description.training = training_words(train, data);
+            description.training = training_words(train, steps, data);
             save(&place.folder.join(MODEL_FILE), &ema, &description)?;
             Ok(Ended::Finished)
         }
@@ -183,7 +184,7 @@ pub fn train_foundation(
     let statistics = Statistics::measure(&autoencoder, &source, (256 / train.batch.max(1)).max(1) as u64)?;
     let params = Params::new(train.seed, place.device);
     let objective = FoundationObjective {
-        denoiser: Denoiser::new(&params.sub("denoiser"), &model)?,
+        denoiser: Denoiser::new(&params.sub("denoiser"), &model)?.recomputing(train.recompute),
         process: model.process.build()?,
         statistics: statistics.clone(),
         autoencoder,
@@ -201,19 +202,18 @@ pub fn train_foundation(
     if let Some(path) = &config.start {
         start_from(path, &model, &params, "denoiser.")?;
     }
-    let (ended, ema) = match trainer.run(&objective, &source, observers)? {
-        Outcome::Finished { ema, .. } => (Ended::Finished, ema),
-        Outcome::Interrupted { step, ema, .. } => (Ended::Interrupted(step), ema),
-        _ => return Ok(Ended::Interrupted(0)),
-    };
-    if ended == Ended::Finished {
-        let mut tensors = frozen;
-        tensors.extend(ema);
-        let mut description = Description::new("foundation", model, Some(statistics));
-        description.training = training_words(train, data);
-        save(&place.folder.join(MODEL_FILE), &tensors, &description)?;
+    match trainer.run(&objective, &source, observers)? {
+        Outcome::Interrupted { step, .. } => Ok(Ended::Interrupted(step)),
+        Outcome::Finished { steps, ema } => {
+            let mut tensors = frozen;
+            tensors.extend(ema);
+            let mut description = Description::new("foundation", model, Some(statistics));
+            description.training = training_words(train, steps, data);
+            save(&place.folder.join(MODEL_FILE), &tensors, &description)?;
+            Ok(Ended::Finished)
+        }
+        _ => Ok(Ended::Interrupted(0)),
     }
-    Ok(ended)
 }
 
 /// Puts the values of a trained file into the parameters of its part of the same model.

@@ -342,7 +342,7 @@ impl UNet {
     }
 
     /// The same network, whose stages (residual block and attention) keep their inputs only while gradients are recorded and
-    /// are computed again on the way back: less memory, a third more time.
+    /// are computed again on the way back: less memory, a third more time, the same bytes.
     #[must_use]
     pub fn recomputing(mut self, recompute: bool) -> Self {
         self.recompute = recompute;

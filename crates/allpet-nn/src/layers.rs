@@ -1,6 +1,6 @@
 //! Layers with parameters: thin holders around the operators, built from [`Params`].
 
-use crate::{Error, Init, Params, Result, Window, add, attention, conv2d, group_norm, linear};
+use crate::{Error, Init, Params, Result, Window, add, attention, conv2d, group_norm, linear, recomputed};
 use candle_core::Tensor;
 
 /// A convolution with bias.
@@ -243,6 +243,23 @@ impl ResidualBlock {
             conv_out: Conv2d::zeroed(&params.sub("conv_out"), outputs, outputs, 3, Window::same(3))?,
             skip,
         })
+    }
+
+    /// [`ResidualBlock::forward`], computed again on the way back ([`recomputed`]) where that is asked for.
+    ///
+    /// # Errors
+    /// As [`ResidualBlock::forward`].
+    pub fn run(&self, x: &Tensor, embedding: Option<&Tensor>, recompute: bool) -> Result<Tensor> {
+        if !recompute {
+            return self.forward(x, embedding);
+        }
+        let block = self.clone();
+        let inputs: Vec<&Tensor> = [x].into_iter().chain(embedding).collect();
+        let part = move |t: &[Tensor]| {
+            let result = block.forward(&t[0], t.get(1));
+            result.map_err(candle_core::Error::wrap)
+        };
+        Ok(recomputed(&inputs, part)?)
     }
 
     /// `x [B, C_in, H, W]` and the embedding `[B, E]` → `[B, C_out, H, W]`.

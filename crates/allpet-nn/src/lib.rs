@@ -35,4 +35,4 @@ pub use linear::linear;
 pub use norm::group_norm;
 pub use params::{Init, Params};
 pub use resize::{concat_channels, depth_to_space, space_to_depth, upsample_nearest};
-pub use tape::{Tape, apply1, apply2, apply3, recomputed, record, without_gradients};
+pub use tape::{Tape, TapeSize, apply1, apply2, apply3, recomputed, record, without_gradients};

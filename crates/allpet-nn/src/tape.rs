@@ -14,7 +14,7 @@ use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId, Var,
 };
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// An operator and what it was applied to.
 enum Applied {
@@ -26,6 +26,17 @@ enum Applied {
 }
 
 type Part = Box<dyn Fn(&[Tensor]) -> Result<Tensor> + Send + Sync>;
+
+impl Applied {
+    fn arguments(&self) -> &[Tensor] {
+        match self {
+            Self::One(_, args) => args,
+            Self::Two(_, args) => args,
+            Self::Three(_, args) => args,
+            Self::Part(_, args) => args,
+        }
+    }
+}
 
 struct Node {
     applied: Applied,
@@ -109,6 +120,16 @@ pub fn without_gradients<R>(forward: impl FnOnce() -> R) -> R {
     result
 }
 
+/// What a record keeps, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TapeSize {
+    /// All tensors but parameters, each once, and with them the largest of the parts that are computed again.
+    pub kept: usize,
+    /// The largest tensor.
+    pub largest: usize,
+}
+
 /// A gradient under way.
 struct Sum {
     tensor: Tensor,
@@ -131,15 +152,45 @@ impl Tape {
             loss.backward()?
         };
         take_all(&mut store, &mut sums)?;
-        self.walk(&mut sums)?;
+        self.walk(&mut sums, &Cuts::new())?;
         for (id, sum) in sums {
             store.insert_id(id, sum.tensor);
         }
         Ok(store)
     }
 
+    /// What the record keeps and what it takes to walk back through it, without doing so.
+    ///
+    /// # Errors
+    /// What a part reports that is computed again.
+    pub fn size(&self) -> Result<TapeSize> {
+        let results: HashSet<TensorId> = self.0.iter().map(|node| node.result.id()).collect();
+        let (mut seen, mut size) = (HashSet::new(), TapeSize::default());
+        let mut again = 0;
+        for Node { applied, result } in &self.0 {
+            for tensor in applied.arguments().iter().chain([result]) {
+                // A variable that no operator made is a parameter.
+                let parameter = tensor.is_variable() && !results.contains(&tensor.id());
+                if !parameter && seen.insert(tensor.id()) {
+                    let bytes = tensor.elem_count() * tensor.dtype().size_in_bytes();
+                    size.kept += bytes;
+                    size.largest = size.largest.max(bytes);
+                }
+            }
+            if let Applied::Part(part, inputs) = applied {
+                let (result, tape) = record(|| part(inputs));
+                drop(result?);
+                let inside = tape.size()?;
+                again = again.max(inside.kept);
+                size.largest = size.largest.max(inside.largest);
+            }
+        }
+        size.kept += again;
+        Ok(size)
+    }
+
     /// From the gradients of what the last operators made to those of variables.
-    fn walk(self, sums: &mut HashMap<TensorId, Sum>) -> Result<()> {
+    fn walk(self, sums: &mut HashMap<TensorId, Sum>, cuts: &Cuts) -> Result<()> {
         for Node { applied, result } in self.0.into_iter().rev() {
             let Some(Sum { tensor: grad, .. }) = sums.remove(&result.id()) else {
                 continue;
@@ -148,24 +199,24 @@ impl Tape {
                 Applied::One(op, [x]) => {
                     let dx = op.bwd(&x, &result, &grad)?;
                     drop((result, op));
-                    give(sums, x, dx, &grad)?;
+                    give(sums, cuts, x, dx, &grad)?;
                 }
                 Applied::Two(op, [x, y]) => {
                     let (dx, dy) = op.bwd(&x, &y, &result, &grad)?;
                     drop((result, op));
-                    give(sums, x, dx, &grad)?;
-                    give(sums, y, dy, &grad)?;
+                    give(sums, cuts, x, dx, &grad)?;
+                    give(sums, cuts, y, dy, &grad)?;
                 }
                 Applied::Three(op, [x, y, z]) => {
                     let (dx, dy, dz) = op.bwd(&x, &y, &z, &result, &grad)?;
                     drop((result, op));
-                    give(sums, x, dx, &grad)?;
-                    give(sums, y, dy, &grad)?;
-                    give(sums, z, dz, &grad)?;
+                    give(sums, cuts, x, dx, &grad)?;
+                    give(sums, cuts, y, dy, &grad)?;
+                    give(sums, cuts, z, dz, &grad)?;
                 }
                 Applied::Part(part, inputs) => {
                     drop(result);
-                    again(sums, &part, inputs, grad)?;
+                    again(sums, cuts, &part, inputs, grad)?;
                 }
             }
         }
@@ -173,8 +224,18 @@ impl Tape {
     }
 }
 
-/// Computes a part once more, this time recorded, and walks back through it.
-fn again(sums: &mut HashMap<TensorId, Sum>, part: &Part, inputs: Vec<Tensor>, grad: Tensor) -> Result<()> {
+/// What stands, inside a part that is computed again, for tensors that candle made outside of it.
+type Cuts = HashMap<TensorId, Tensor>;
+
+/// Computes a part once more, this time recorded, and walks back through it. Gradients go into the sums of the whole walk, so
+/// that they are added in the order in which they would have been without a part: the results are the same bytes.
+fn again(
+    sums: &mut HashMap<TensorId, Sum>,
+    outside: &Cuts,
+    part: &Part,
+    inputs: Vec<Tensor>,
+    grad: Tensor,
+) -> Result<()> {
     // What candle computed ends here for the time being; our own results and parameters are variables already.
     let cut = |t: &Tensor| match t.track_op() && !t.is_variable() {
         true => Ok(Var::from_tensor(t)?.as_tensor().clone()),
@@ -182,17 +243,21 @@ fn again(sums: &mut HashMap<TensorId, Sum>, part: &Part, inputs: Vec<Tensor>, gr
     };
     let tensors: Vec<Tensor> = inputs.iter().map(cut).collect::<Result<_>>()?;
     let (result, tape) = record(|| part(&tensors));
-    let mut inside = HashMap::new();
-    give(&mut inside, result?, Some(grad.clone()), &grad)?;
-    tape.walk(&mut inside)?;
-    for (input, cut) in inputs.into_iter().zip(tensors) {
-        if input.id() != cut.id() {
-            let gradient = inside.remove(&cut.id()).map(|sum| sum.tensor);
-            give(sums, input, gradient, &cut)?;
+    let own: Vec<(TensorId, Tensor)> = inputs
+        .into_iter()
+        .zip(&tensors)
+        .filter(|(input, cut)| input.id() != cut.id())
+        .map(|(input, cut)| (cut.id(), input))
+        .collect();
+    let mut cuts = outside.clone();
+    cuts.extend(own.iter().cloned());
+    give(sums, &cuts, result?, Some(grad.clone()), &grad)?;
+    tape.walk(sums, &cuts)?;
+    // What candle's operators inside the part gave to what stands for candle's outside.
+    for (cut, input) in own {
+        if let Some(Sum { tensor, .. }) = sums.remove(&cut) {
+            give(sums, outside, input, Some(tensor.clone()), &tensor)?;
         }
-    }
-    for (id, sum) in inside {
-        add_by_id(sums, id, sum.tensor, sum.ours)?;
     }
     Ok(())
 }
@@ -247,6 +312,7 @@ fn take_all(store: &mut GradStore, sums: &mut HashMap<TensorId, Sum>) -> Result<
 /// Adds an operator's gradient to its argument's, or hands it to candle where candle made the argument.
 fn give(
     sums: &mut HashMap<TensorId, Sum>,
+    cuts: &Cuts,
     arg: Tensor,
     gradient: Option<Tensor>,
     came_from: &Tensor,
@@ -254,6 +320,7 @@ fn give(
     let Some(gradient) = gradient.filter(|_| arg.track_op()) else {
         return Ok(());
     };
+    let arg = cuts.get(&arg.id()).cloned().unwrap_or(arg);
     if arg.is_variable() {
         // An operator returns storage of its own, or hands on what it was given, perhaps to several: then nobody may
         // write to it.

@@ -156,6 +156,14 @@ fn convolutions() {
         ((1, 20, 3, 2, 16, 3), 1, 1),
         ((1, 17, 15, 1, 32, 3), 1, 1),
         ((9, 2, 3, 4, 2, 3), 1, 1),
+        // Phases of the input that fill registers; that are empty; that have no taps; that need no zeros before them.
+        ((1, 3, 4, 4, 64, 3), 2, 1),
+        ((1, 3, 4, 4, 32, 3), 2, 1),
+        ((2, 3, 4, 5, 6, 1), 2, 0),
+        ((1, 2, 3, 2, 7, 2), 3, 0),
+        ((1, 2, 3, 9, 8, 5), 3, 2),
+        ((1, 2, 3, 5, 6, 4), 2, 3),
+        ((1, 2, 3, 1, 1, 3), 2, 1),
     ];
     for (case, stride, padding) in cases {
         let (b, ci, co, h, w, k) = *case;
@@ -633,6 +641,41 @@ fn bytes_do_not_depend_on_batch_or_threads() {
             .build()
             .unwrap();
         assert_eq!(pool.install(|| run(0, 5)), whole);
+    }
+}
+
+#[test]
+fn bytes_of_a_strided_gradient_do_not_depend_on_batch_or_threads() {
+    let window = Window {
+        stride: 2,
+        padding: 1,
+    };
+    let constant =
+        |name: &str, shape: &[usize]| Tensor::from_vec(draw(name, shape), shape, &Device::Cpu).unwrap();
+    for (width, groups) in [(64, 1), (13, 1), (9, 2)] {
+        let x = constant("x", &[5, 6, 7, width]);
+        let (w, bias) = (constant("w", &[8, 6 / groups, 3, 3]), constant("b", &[8]));
+        let r = constant("r", &[5, 8, 4, width.div_ceil(2)]);
+        let run = |from: usize, count: usize| -> Vec<f32> {
+            let x = Var::from_tensor(&x.narrow(0, from, count).unwrap()).unwrap();
+            let (loss, tape) = record(|| {
+                let y = grouped_conv2d(x.as_tensor(), &w, &bias, window, groups)?;
+                (y * r.narrow(0, from, count)?)?.sum_all()
+            });
+            let gradients = tape.backward(&loss.unwrap()).unwrap();
+            let of_x = gradients.get(&x).unwrap().flatten_all().unwrap();
+            of_x.to_vec1().unwrap()
+        };
+        let whole = run(0, 5);
+        let single: Vec<f32> = (0..5).flat_map(|i| run(i, 1)).collect();
+        assert_eq!(whole, single);
+        for threads in [1, 2, 3] {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            assert_eq!(pool.install(|| run(0, 5)), whole);
+        }
     }
 }
 

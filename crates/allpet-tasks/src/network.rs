@@ -60,6 +60,13 @@ impl TaskNetwork {
         })
     }
 
+    /// The same network, whose U-Net computes its stages again on the way back ([`UNet::recomputing`]).
+    #[must_use]
+    pub fn recomputing(mut self, recompute: bool) -> Self {
+        self.unet = self.unet.recomputing(recompute);
+        self
+    }
+
     /// What a bridge's network is told: prompts; mask and attention brought to latent resolution, and the coded input as
     /// blocks (2 + f² channels); all three are `[B, 1, V, R]`.
     ///

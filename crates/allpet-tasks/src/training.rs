@@ -114,7 +114,8 @@ pub fn train_tasks(
         place.device,
     )?;
     let params = Params::new(train.seed, place.device);
-    let network = TaskNetwork::new(&params.sub("denoiser"), &model, config.method)?;
+    let network =
+        TaskNetwork::new(&params.sub("denoiser"), &model, config.method)?.recomputing(train.recompute);
     let statistics = foundation.statistics().clone();
     let trainer = Trainer {
         params: &params,
@@ -155,13 +156,13 @@ pub fn train_tasks(
             (trainer.run(&objective, &source, observers)?, Vec::new())
         }
     };
-    let (ended, ema) = match outcome {
-        Outcome::Finished { ema } => (Ended::Finished, ema),
+    let (steps, ema) = match outcome {
+        Outcome::Finished { steps, ema } => (steps, ema),
         Outcome::Interrupted { step, .. } => return Ok(Ended::Interrupted(step)),
         _ => return Ok(Ended::Interrupted(0)),
     };
     let mut description = Description::new("tasks", model, Some(statistics));
-    description.training = training_words(train, data);
+    description.training = training_words(train, steps, data);
     let tasks = TaskDescription {
         method: config.method,
         tasks: source.tasks().to_vec(),
@@ -172,7 +173,7 @@ pub fn train_tasks(
     let mut tensors = foundation.tensors("autoencoder.");
     tensors.extend(ema);
     Restorer::save(&place.folder.join(MODEL_FILE), &tensors, &description, &tasks)?;
-    Ok(ended)
+    Ok(Ended::Finished)
 }
 
 /// What tells one foundation's weights from another's, so that a run is not resumed on others.

@@ -1,11 +1,11 @@
 //! Checkpoints: everything a step depends on, in one safetensors file.
 //!
 //! Tensors `model.*` (parameters), `adam.m.*`, `adam.v.*` (moments) and `ema.*` (moving average); metadata `format`,
-//! `step` (steps done), `architecture`, `config`, `data` (JSON), and a checksum of all of it. The file appears whole or
-//! not at all, and the one before it stays as `checkpoint.previous.safetensors`.
+//! `step` (steps done), `architecture`, `config`, `data` (JSON), `early_stop` (JSON, in runs that may stop early), and a
+//! checksum of all of it. The file appears whole or not at all, and the one before it stays as `checkpoint.previous.safetensors`.
 
 use crate::weights::{self, Contents, encode, write};
-use crate::{Error, Result};
+use crate::{Error, Plateau, Result};
 use candle_core::{Device, Tensor};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ pub const FILE: &str = "checkpoint.safetensors";
 pub const PREVIOUS: &str = "checkpoint.previous.safetensors";
 
 const FORMAT: &str = "allpet checkpoint 1";
+const EARLY_STOP: &str = "early_stop";
 const KINDS: [&str; 4] = ["model.", "adam.m.", "adam.v.", "ema."];
 
 /// What a run is of. A checkpoint resumes only under the same identity.
@@ -35,6 +36,8 @@ pub struct Identity {
 pub struct Checkpoint {
     /// Steps done.
     pub step: u64,
+    /// What early stopping remembers, in runs that have it.
+    pub plateau: Option<Plateau>,
     /// What the run is of.
     pub identity: Identity,
     /// The parameters.
@@ -61,7 +64,7 @@ pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
             tensors.insert(name, encoded);
         }
     }
-    let metadata = BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         ("format".to_owned(), FORMAT.to_owned()),
         ("step".to_owned(), checkpoint.step.to_string()),
         (
@@ -71,6 +74,9 @@ pub fn save(folder: &Path, checkpoint: &Checkpoint) -> Result<()> {
         ("config".to_owned(), checkpoint.identity.config.to_string()),
         ("data".to_owned(), checkpoint.identity.data.to_string()),
     ]);
+    if let Some(plateau) = &checkpoint.plateau {
+        metadata.insert(EARLY_STOP.to_owned(), serde_json::json!(plateau).to_string());
+    }
     let newest = folder.join(FILE);
     keep_previous(folder, &newest)?;
     write(&newest, &tensors, &metadata)
@@ -191,6 +197,10 @@ fn read(path: &Path, device: &Device) -> Result<Checkpoint> {
         config: json("config")?,
         data: json("data")?,
     };
+    let plateau = metadata.get(EARLY_STOP).map(|text| serde_json::from_str(text));
+    let plateau = plateau
+        .transpose()
+        .map_err(|e| damaged(format!("metadata `{EARLY_STOP}` does not fit: {e}")))?;
     let mut sets = KINDS.map(|_| BTreeMap::new());
     for (name, tensor) in tensors {
         let found = KINDS
@@ -205,6 +215,7 @@ fn read(path: &Path, device: &Device) -> Result<Checkpoint> {
     let [model, m, v, ema] = sets;
     Ok(Checkpoint {
         step,
+        plateau,
         identity,
         model,
         m,

@@ -1,6 +1,6 @@
 //! The settings of a training run.
 
-use crate::{AdamWConfig, Error, RateSchedule, Result};
+use crate::{AdamWConfig, EarlyStop, Error, RateSchedule, Result};
 use serde::{Deserialize, Serialize};
 
 /// The settings of a training run; every field has a default, unknown fields are refused.
@@ -25,6 +25,12 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Decay of the moving average of the parameters; its warm-up is [`crate::ema_decay`].
     pub ema: f64,
+    /// Ends the run when the loss has stopped falling; without it all steps are done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<EarlyStop>,
+    /// Compute the network's blocks again on the way back instead of keeping what they computed: less memory, a third more time,
+    /// the same result.
+    pub recompute: bool,
     /// Seed of the initial parameters, the batches and their noise.
     pub seed: u64,
     /// Steps between two checkpoints; 0 writes them by the clock and at the end only.
@@ -47,6 +53,8 @@ impl Default for TrainConfig {
             clip_norm: Some(1.0),
             weight_decay: 0.01,
             ema: 0.999,
+            early_stop: None,
+            recompute: false,
             seed: 0,
             checkpoint_every_steps: 1_000,
             checkpoint_every_minutes: 5.0,
@@ -113,6 +121,9 @@ impl TrainConfig {
                 self.ema
             ));
         }
+        if let Some(rule) = &self.early_stop {
+            rule.faults(&mut faults);
+        }
         if !(self.checkpoint_every_minutes >= 0.0 && self.checkpoint_every_minutes.is_finite()) {
             let got = self.checkpoint_every_minutes;
             faults.push(format!("checkpoint_every_minutes is {got}; expected 0 or more"));
@@ -127,9 +138,10 @@ impl TrainConfig {
         }
     }
 
-    /// The settings that decide the result, as JSON: everything but when checkpoints and log lines are written.
+    /// The settings that decide the result, as JSON: everything but when checkpoints and log lines are written, and what is
+    /// computed again.
     pub(crate) fn decisive(&self) -> serde_json::Value {
-        serde_json::json!({
+        let mut settings = serde_json::json!({
             "steps": self.steps,
             "batch": self.batch,
             "accumulate": self.accumulate,
@@ -140,6 +152,11 @@ impl TrainConfig {
             "weight_decay": self.weight_decay,
             "ema": self.ema,
             "seed": self.seed,
-        })
+        });
+        // Absent where it is not asked for, as in checkpoints from before there was one.
+        if let Some(rule) = &self.early_stop {
+            settings["early_stop"] = serde_json::json!(rule);
+        }
+        settings
     }
 }

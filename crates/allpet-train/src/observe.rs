@@ -1,4 +1,4 @@
-//! Watching a run: progress, logs, early stopping.
+//! Watching a run: progress and logs.
 
 use crate::checkpoint::remove_leftovers;
 use crate::{BoxError, Error};
@@ -28,7 +28,7 @@ pub struct StepInfo<'a> {
     pub seconds: f64,
     /// Samples per second over this step.
     pub samples_per_second: f64,
-    /// Whether the log is due: every `log_every` steps, and at the last.
+    /// Whether the log is due: every `log_every` steps, and at the last one done.
     pub log: bool,
 }
 

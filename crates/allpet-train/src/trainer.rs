@@ -1,7 +1,7 @@
 //! The executor: it owns the loop.
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::{Error, Identity, Learner, Objective, Observer, Result, Source, StepInfo, TrainConfig};
+use crate::{Error, Identity, Learner, Objective, Observer, Plateau, Result, Source, StepInfo, TrainConfig};
 use allpet_nn::Params;
 use candle_core::Tensor;
 use std::collections::BTreeMap;
@@ -31,8 +31,10 @@ pub struct Trainer<'a> {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// All steps are done.
+    /// All steps are done, or as many as early stopping wants.
     Finished {
+        /// Steps done.
+        steps: u64,
         /// The moving average of the parameters, by name.
         ema: BTreeMap<String, Tensor>,
     },
@@ -46,7 +48,7 @@ pub enum Outcome {
 }
 
 impl Trainer<'_> {
-    /// Trains until the last step, a stop, or an error; a checkpoint is written at the start, at the intervals of
+    /// Trains until the last step, an early stop, a stop from outside, or an error; a checkpoint is written at the start, at the intervals of
     /// the configuration, and at the end.
     ///
     /// The result is the same for any number of threads, any checkpoint interval and any number of interruptions.
@@ -74,10 +76,8 @@ impl Trainer<'_> {
         if run.is_new {
             run.save(observers)?;
         }
-        if start >= steps {
-            return Ok(Outcome::Finished {
-                ema: run.learner.adamw().ema(),
-            });
+        if start >= steps || run.is_over() {
+            return Ok(run.finished());
         }
         // One batch waits while the next is drawn; the channel keeps the order.
         let (sender, receiver) = sync_channel(1);
@@ -107,6 +107,7 @@ struct Run<'a> {
     identity: Identity,
     learner: Learner,
     step: u64,
+    plateau: Plateau,
     is_new: bool,
     path: PathBuf,
 }
@@ -126,7 +127,7 @@ impl<'a> Run<'a> {
         identity.config = serde_json::json!({ "model": identity.config, "train": trainer.config.decisive() });
         let mut learner = Learner::new(trainer.config, trainer.params)?;
         let found = checkpoint::find(folder);
-        let mut step = 0;
+        let (mut step, mut plateau) = (0, Plateau::default());
         if let Some(path) = &found {
             if !trainer.resume {
                 return Err(Error::Exists { path: path.clone() });
@@ -137,13 +138,14 @@ impl<'a> Run<'a> {
                 .adamw_mut()
                 .restore(&checkpoint.m, &checkpoint.v, &checkpoint.ema)?;
             trainer.params.load(&checkpoint.model)?;
-            step = checkpoint.step;
+            (step, plateau) = (checkpoint.step, checkpoint.plateau.unwrap_or_default());
         }
         Ok(Self {
             trainer,
             identity,
             learner,
             step,
+            plateau,
             is_new: found.is_none(),
             path: folder.join(checkpoint::FILE),
         })
@@ -174,6 +176,11 @@ impl<'a> Run<'a> {
                 step,
             )?;
             self.step += 1;
+            let stops_early = config
+                .early_stop
+                .as_ref()
+                .is_some_and(|rule| self.plateau.see(rule, self.step, taken.loss));
+            let last = stops_early || self.step == steps;
 
             let now = Instant::now();
             let lasted = now
@@ -188,18 +195,16 @@ impl<'a> Run<'a> {
                 grad_norm: taken.grad_norm,
                 seconds: now.duration_since(began).as_secs_f64(),
                 samples_per_second: (config.batch * config.accumulate) as f64 / lasted.max(1e-9),
-                log: step.is_multiple_of(config.log_every as u64) || self.step == steps,
+                log: step.is_multiple_of(config.log_every as u64) || last,
             };
             // Every observer sees every step, also the one at which another stops.
             let stops = observers
                 .iter_mut()
                 .map(|o| o.on_step(&info).is_break())
                 .fold(false, |a, b| a | b);
-            if self.step == steps {
+            if last {
                 self.save(observers)?;
-                return Ok(Outcome::Finished {
-                    ema: self.learner.adamw().ema(),
-                });
+                return Ok(self.finished());
             }
             if stops {
                 return self.interrupted(observers);
@@ -214,6 +219,19 @@ impl<'a> Run<'a> {
         self.interrupted(observers)
     }
 
+    /// Whether early stopping has ended the run.
+    fn is_over(&self) -> bool {
+        let rule = self.trainer.config.early_stop.as_ref();
+        rule.is_some_and(|rule| self.plateau.is_over(rule, self.step))
+    }
+
+    fn finished(&self) -> Outcome {
+        Outcome::Finished {
+            steps: self.step,
+            ema: self.learner.adamw().ema(),
+        }
+    }
+
     fn interrupted(&self, observers: &mut [&mut dyn Observer]) -> Result<Outcome> {
         self.save(observers)?;
         Ok(Outcome::Interrupted {
@@ -225,6 +243,7 @@ impl<'a> Run<'a> {
     fn save(&self, observers: &mut [&mut dyn Observer]) -> Result<()> {
         let state = Checkpoint {
             step: self.step,
+            plateau: (self.trainer.config.early_stop.is_some()).then(|| self.plateau.clone()),
             identity: self.identity.clone(),
             model: self
                 .learner

@@ -1,6 +1,6 @@
 //! Rate schedules at their golden points, and what a configuration accepts.
 
-use allpet_train::{RateSchedule, TrainConfig};
+use allpet_train::{EarlyStop, RateSchedule, TrainConfig};
 
 #[test]
 fn rates_at_their_golden_points() {
@@ -68,4 +68,26 @@ fn every_fault_is_listed_and_unknown_fields_are_refused() {
             .to_string();
         assert!(error.contains("unknown field"), "{error}");
     }
+}
+
+#[test]
+fn faults_of_early_stopping_are_named() {
+    let rule = EarlyStop {
+        patience: 0,
+        window: 0,
+        improvement: -1.0,
+    };
+    let bad = TrainConfig {
+        early_stop: Some(rule),
+        ..TrainConfig::default()
+    };
+    let text = bad.validate().unwrap_err().to_string();
+    for name in ["patience is 0", "window is 0", "improvement is -1"] {
+        assert!(text.contains(name), "{name} is not in: {text}");
+    }
+    let given = r#"{ "early_stop": { "patience": 7 } }"#;
+    let config: TrainConfig = serde_json::from_str(given).unwrap();
+    assert_eq!(config.early_stop, Some(EarlyStop::after(7)));
+    let wrong = serde_json::from_str::<TrainConfig>(r#"{ "early_stop": { "window": 7 } }"#);
+    assert!(wrong.unwrap_err().to_string().contains("patience"));
 }

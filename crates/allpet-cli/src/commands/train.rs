@@ -11,7 +11,7 @@ use allpet::core::Dataset;
 use allpet::foundation::{Ended, MODEL_FILE, Place, RunConfig, train_autoencoder, train_foundation};
 use allpet::io::read_dataset;
 use allpet::tasks::{PairRun, TaskRun, train_pairs, train_tasks};
-use allpet::train::{BoxError, JsonLines, Observer, StepInfo, TrainConfig, checkpoint};
+use allpet::train::{BoxError, EarlyStop, JsonLines, Observer, StepInfo, TrainConfig, checkpoint};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 use serde::de::DeserializeOwned;
@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// Run folder
     #[arg(long)]
     out: PathBuf,
+    /// End the run when the mean loss of 100 steps has not fallen for so many (early_stop.patience of the configuration)
+    #[arg(long, value_name = "STEPS")]
+    patience: Option<usize>,
     /// Continue from the run folder's checkpoint, if it holds one
     #[arg(long)]
     resume: bool,
@@ -56,6 +59,8 @@ A configuration (every entry may be left out, except `autoencoder` for the found
   rate = 2e-4
   warmup = 200
   seed = 0
+  early_stop = { patience = 500, window = 100, improvement = 1e-3 }    # ends when the mean loss of a window has not fallen so much for so long
+  recompute = false                          # true: blocks are computed again on the way back; less memory, a third more time
 
 For `task` (datasets of `allpet simulate --task low-dose` and so on; several tasks make one model of all):
   foundation = \"small/model.safetensors\"    # to start from; by default the shipped one
@@ -91,9 +96,16 @@ impl What {
 impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
         let device = self.device.cpu()?;
-        let plan = Plan::read(self.what, &self.config)?;
+        let mut plan = Plan::read(self.what, &self.config)?;
+        if let Some(patience) = self.patience {
+            let rule = &mut plan.train_mut().early_stop;
+            *rule = Some(EarlyStop {
+                patience,
+                ..rule.unwrap_or(EarlyStop::after(patience))
+            });
+        }
         output::folder(&self.out)?;
-        let train = plan.train();
+        let train = plan.train_mut().clone();
         train
             .validate()
             .map_err(|e| Fault::Given(format!("{}: {e}", self.config.display())))?;
@@ -117,6 +129,7 @@ impl Args {
         };
         let mut watch = Watch {
             bar: progress::bar(train.steps as u64, "steps"),
+            done: 0,
             last: None,
         };
         let observers: &mut [&mut dyn Observer] = &mut [&mut watch, &mut metrics, &mut picture];
@@ -131,22 +144,27 @@ impl Args {
         }
         let model = self.out.join(MODEL_FILE);
         let (loss, seconds) = watch.last.unzip();
+        let early = watch.done < train.steps as u64;
         let json = json!({
             "model": model,
             "what": self.what.word(),
-            "steps": train.steps,
+            "steps": watch.done,
+            "stopped_early": early,
             "loss": loss,
             "seconds": seconds,
         });
+        let of_all = match early {
+            true => format!("{} of {} steps, stopped early", watch.done, train.steps),
+            false => format!("{} steps", watch.done),
+        };
         let text = match (loss, seconds) {
             (Some(loss), Some(seconds)) => {
                 format!(
-                    "{}: {} steps done, last loss {loss:.4}, {seconds:.0} s",
-                    model.display(),
-                    train.steps
+                    "{}: {of_all} done, last loss {loss:.4}, {seconds:.0} s",
+                    model.display()
                 )
             }
-            _ => format!("{}: all {} steps were done already", model.display(), train.steps),
+            _ => format!("{}: {of_all}, all done already", model.display()),
         };
         Ok(Report::new(json, text))
     }
@@ -192,11 +210,11 @@ impl Plan {
         Ok(Self::Foundation(config))
     }
 
-    fn train(&self) -> TrainConfig {
+    fn train_mut(&mut self) -> &mut TrainConfig {
         match self {
-            Self::Autoencoder(config) | Self::Foundation(config) => config.train.clone(),
-            Self::Task(config) => config.train.clone(),
-            Self::Pairs(config) => config.train.clone(),
+            Self::Autoencoder(config) | Self::Foundation(config) => &mut config.train,
+            Self::Task(config) => &mut config.train,
+            Self::Pairs(config) => &mut config.train,
         }
     }
 
@@ -226,21 +244,24 @@ fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T> {
     })
 }
 
-/// The bar on the terminal, and the last loss and time.
+/// The bar on the terminal, steps done, and the last loss and time.
 struct Watch {
     bar: ProgressBar,
+    done: u64,
     last: Option<(f64, f64)>,
 }
 
 impl Observer for Watch {
     fn on_start(&mut self, start: u64, _steps: u64) -> std::result::Result<(), BoxError> {
         self.bar.set_position(start);
+        self.done = start;
         self.bar.reset_eta();
         Ok(())
     }
 
     fn on_step(&mut self, step: &StepInfo<'_>) -> ControlFlow<()> {
-        self.bar.set_position(step.step + 1);
+        self.done = step.step + 1;
+        self.bar.set_position(self.done);
         self.bar.set_message(format!(
             "loss {:.4}, {:.1} samples/s,",
             step.loss, step.samples_per_second

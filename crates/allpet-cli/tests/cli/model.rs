@@ -12,6 +12,46 @@ fn stack(folder: &Folder, file: &str, name: &str) -> Array3<f32> {
 }
 
 #[test]
+fn a_run_that_stops_early_ends_in_a_model() {
+    let folder = Folder::new();
+    folder.ok(
+        "simulate --task synthesis --region brain --count 2 --subjects 1 --seed 3 --views 32 --bins 32 --bin-mm 16 --out d.safetensors",
+    );
+    // No loss falls by 100: the first mean of two steps stays the best.
+    let rule = "early_stop = { patience = 5, window = 2, improvement = 100 }";
+    folder.write("ae.toml", format!("{AUTOENCODER}{rule}\n").as_bytes());
+    let line = "train autoencoder --config ae.toml --data d.safetensors --out ae";
+    let done = folder.json(line);
+    assert_eq!(
+        (&done["steps"], &done["stopped_early"]),
+        (&7.into(), &true.into())
+    );
+    assert_eq!(text(&folder.bytes("ae/metrics.jsonl")).lines().count(), 7);
+    assert_eq!(folder.json("info ae/model.safetensors")["training"]["steps"], "7");
+    // It is over, also for --resume; --patience sets the steps alone.
+    let model = folder.bytes("ae/model.safetensors");
+    assert_eq!(folder.json(&format!("{line} --resume"))["steps"], 7);
+    assert_eq!(folder.bytes("ae/model.safetensors"), model);
+    let done = folder.json(&line.replace("--out ae", "--out short --patience 3"));
+    assert_eq!(
+        (&done["steps"], &done["stopped_early"]),
+        (&5.into(), &true.into())
+    );
+    // The control: an amount that the loss beats at every step.
+    folder.write("ae.toml", AUTOENCODER.as_bytes());
+    let done = folder.json(&line.replace("--out ae", "--out whole --patience 3"));
+    assert_eq!(
+        (&done["steps"], &done["stopped_early"]),
+        (&30.into(), &false.into())
+    );
+    folder.fails(
+        2,
+        &line.replace("--out ae", "--out none --patience 0"),
+        &["patience is 0", "at least 1"],
+    );
+}
+
+#[test]
 fn a_model_is_trained_and_asked() {
     let folder = Folder::new();
     folder.ok(
@@ -92,6 +132,8 @@ fn killed_and_resumed(folder: &Folder) {
         !folder.path("killed/model.safetensors").exists(),
         "it ended before it was killed"
     );
+    // Computing blocks again on the way back changes the memory, not the run.
+    folder.write("killed.toml", format!("{config}recompute = true\n").as_bytes());
     folder.ok(&format!("{line} --resume"));
     assert_eq!(
         folder.bytes("killed/model.safetensors"),

@@ -36,7 +36,7 @@ fn correlate(
     let kernel = s.kernel;
     let plane = |planes: &mut Planes, row_of: &mut Vec<f32>, index: usize, out: &mut [Slot], x: &[f32]| {
         let channel = index % s.groups;
-        planes.pad(x, 1, (height, width), 1, pad, (pad, pad));
+        planes.pad(x, 1, (height, width), pad, (pad, pad));
         let taps = &w[channel * kernel * kernel..][..kernel * kernel];
         let start = bias.map_or(0.0, |b| b[channel]);
         row_of.resize(out_width, 0.0);
@@ -106,7 +106,6 @@ pub(super) fn weight_gradient(s: &Sizes, x: &[f32], g: &[f32]) -> Vec<f32> {
                     &x[plane * s.pixels()..][..s.pixels()],
                     1,
                     (s.height, s.width),
-                    1,
                     pad,
                     (pad, pad),
                 );

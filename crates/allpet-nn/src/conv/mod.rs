@@ -1,7 +1,7 @@
 //! Two-dimensional convolution and its gradients on the CPU, grouped or not.
 //!
 //! Forward: `Y = W · windows(X)` ([`product`]). `dX` is the same product with the weights flipped and their channels
-//! exchanged, over a gradient that is spread out by the stride. `dW[tap] = Σ dY ⊗ X(shifted by tap)`
+//! exchanged, over the gradient; with a stride it falls into phases ([`polyphase`]). `dW[tap] = Σ dY ⊗ X(shifted by tap)`
 //! ([`weight_gradient`]). Where every channel is a group of its own, [`depthwise`] loops over rows instead.
 //!
 //! Each sample is computed alone, in tiles that depend on its own shape only: results are the same bytes for any
@@ -9,6 +9,7 @@
 //! thread count.
 
 mod depthwise;
+mod polyphase;
 mod product;
 mod weight_gradient;
 
@@ -152,7 +153,8 @@ impl Sizes {
 
     fn windows(&self) -> Windows {
         Windows {
-            taps: self.kernel,
+            taps: (self.kernel, self.kernel),
+            origin: (0, 0),
             stride: self.window.stride,
             height: self.out_height,
             width: self.out_width,
@@ -234,9 +236,8 @@ impl CustomOp3 for Conv {
                 })
                 .collect();
             let pad = s.window.padding;
-            let fill = |planes: &mut Planes, x: &[f32]| {
-                planes.pad(x, s.c_in, (s.height, s.width), 1, pad, (pad, pad))
-            };
+            let fill =
+                |planes: &mut Planes, x: &[f32]| planes.pad(x, s.c_in, (s.height, s.width), pad, (pad, pad));
             let (inputs, outputs) = (s.c_in * s.pixels(), s.c_out * s.out_pixels());
             // SAFETY: every sample and group writes its part of the output, tile by tile.
             unsafe {
@@ -301,6 +302,8 @@ impl CustomOp2 for InputGradient {
         let length = s.batch * channels * s.pixels();
         let out = if s.depthwise() {
             depthwise::input_gradient(&s, g, w)
+        } else if s.window.stride > 1 {
+            polyphase::input_gradient(&s, g, w)
         } else {
             // Row = input channel, k = (output channel, flipped tap).
             let packed: Vec<_> = w
@@ -312,15 +315,13 @@ impl CustomOp2 for InputGradient {
                 })
                 .collect();
             let before = s.kernel - 1 - s.window.padding;
-            let behind = |size: usize, out: usize| {
-                (size + s.kernel - 1).saturating_sub(before + (out - 1) * s.window.stride + 1)
-            };
+            let behind = |size: usize, out: usize| (size + s.kernel - 1).saturating_sub(before + out);
             let after = (behind(s.height, s.out_height), behind(s.width, s.out_width));
             let size = (s.out_height, s.out_width);
-            let fill =
-                |planes: &mut Planes, g: &[f32]| planes.pad(g, s.c_out, size, s.window.stride, before, after);
+            let fill = |planes: &mut Planes, g: &[f32]| planes.pad(g, s.c_out, size, before, after);
             let windows = Windows {
-                taps: s.kernel,
+                taps: (s.kernel, s.kernel),
+                origin: (0, 0),
                 stride: 1,
                 height: s.height,
                 width: s.width,

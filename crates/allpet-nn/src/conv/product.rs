@@ -76,28 +76,23 @@ pub(super) struct Planes {
 }
 
 impl Planes {
-    /// Planes `[c, h, w]` spread out by `spread` (zeros between), with `before` zeros in front and `after` behind.
+    /// Planes `[c, h, w]` with `before` zeros in front and `after` behind.
     pub(super) fn pad(
         &mut self,
         x: &[f32],
         channels: usize,
         (h, w): (usize, usize),
-        spread: usize,
         before: usize,
         after: (usize, usize),
     ) {
-        let height = before + (h - 1) * spread + 1 + after.0;
-        let width = before + (w - 1) * spread + 1 + after.1;
+        let height = before + h + after.0;
+        let width = before + w + after.1;
         if (self.height, self.width, self.data.len()) != (height, width, channels * height * width) {
             self.data.clear();
             self.data.resize(channels * height * width, 0.0);
             (self.height, self.width) = (height, width);
         }
-        let run = if spread == 1 { w } else { 0 };
-        with_run!(
-            run,
-            place(&mut self.data, (height, width), x, (h, w), spread, before)
-        );
+        with_run!(w, place(&mut self.data, (height, width), x, (h, w), before));
     }
 }
 
@@ -107,19 +102,12 @@ fn place<const RUN: usize>(
     (height, width): (usize, usize),
     x: &[f32],
     (h, w): (usize, usize),
-    spread: usize,
     before: usize,
 ) {
     for (plane, from) in data.chunks_exact_mut(height * width).zip(x.chunks_exact(h * w)) {
         for (row, from) in from.chunks_exact(w).enumerate() {
-            let to = &mut plane[(before + row * spread) * width + before..];
-            if spread == 1 {
-                copy_run::<RUN>(&mut to[..w], from);
-            } else {
-                for (col, value) in from.iter().enumerate() {
-                    to[col * spread] = *value;
-                }
-            }
+            let to = &mut plane[(before + row) * width + before..];
+            copy_run::<RUN>(&mut to[..w], from);
         }
     }
 }
@@ -136,10 +124,11 @@ impl Planes {
     }
 }
 
-/// What the windows are: side of the kernel, step between windows, size of the output.
+/// What the windows are: rows and columns of the kernel, where the first one begins, step between windows, size of the output.
 #[derive(Clone, Copy)]
 pub(super) struct Windows {
-    pub(super) taps: usize,
+    pub(super) taps: (usize, usize),
+    pub(super) origin: (usize, usize),
     pub(super) stride: usize,
     pub(super) height: usize,
     pub(super) width: usize,
@@ -236,29 +225,31 @@ fn in_place(
     start: Option<&[f32]>,
     blocks: &mut [Block<'_>],
 ) {
-    let (taps, pixels, n) = (windows.taps, windows.height * windows.width, kernel.n());
-    let channels = packed.depth / (taps * taps);
+    let ((rows, cols), pixels, n) = (windows.taps, windows.height * windows.width, kernel.n());
+    let taps = rows * cols;
+    let channels = packed.depth / taps;
     // As many channels as a panel would hold, or a few more.
-    let most = (DEPTH / (taps * taps) + 2).max(1);
+    let most = (DEPTH / taps + 2).max(1);
     let step = channels.div_ceil(channels.div_ceil(most));
     let mut sums = (step < channels).then(|| Sums::new(blocks, n));
     for first in (0..pixels).step_by(n) {
-        let (row, col) = (first / windows.width, first % windows.width);
+        let row = windows.origin.0 + first / windows.width;
+        let col = windows.origin.1 + first % windows.width;
         for channel in (0..channels).step_by(step) {
             let from = (channel * planes.height + row) * planes.width + col;
             for (top, m, out) in &mut *blocks {
                 let sum = Sum {
                     planes: step.min(channels - channel),
-                    rows: taps,
-                    cols: taps,
-                    a: (taps * taps * *m, taps * *m, *m),
+                    rows,
+                    cols,
+                    a: (taps * *m, cols * *m, *m),
                     b: (planes.height * planes.width, planes.width, 1),
                     b_second: match windows.width == kernel.lanes {
                         true => planes.width,
                         false => kernel.lanes,
                     },
                 };
-                let weights = &packed.values[*top * packed.depth + channel * taps * taps * *m..];
+                let weights = &packed.values[*top * packed.depth + channel * taps * *m..];
                 let begun = begin(channel, start, *top);
                 let (to, to_row) = match &mut sums {
                     Some(sums) => (Slot::of(sums.of(*top)), n),
@@ -282,7 +273,7 @@ fn by_panels(
     blocks: &mut [Block<'_>],
 ) {
     let (taps, pixels, n) = (
-        windows.taps * windows.taps,
+        windows.taps.0 * windows.taps.1,
         windows.height * windows.width,
         kernel.n(),
     );
@@ -337,7 +328,9 @@ fn pack(
     while at < count {
         let (row, col) = ((first + at) / windows.width, (first + at) % windows.width);
         let run = (windows.width - col).min(count - at);
-        let from = row * windows.stride * planes.width + col * windows.stride;
+        let from = (windows.origin.0 + row * windows.stride) * planes.width
+            + windows.origin.1
+            + col * windows.stride;
         let fixed = if windows.stride == 1 { run } else { 0 };
         with_run!(
             fixed,
@@ -359,10 +352,10 @@ fn pack_run<const RUN: usize>(
     run: usize,
 ) {
     let size = planes.height * planes.width;
-    let taps = windows.taps;
+    let (rows, cols) = windows.taps;
     let planes_of = planes.data.chunks_exact(size).skip(channel).take(some);
-    for (plane, panel) in planes_of.zip(panel.chunks_exact_mut(taps * taps * n)) {
-        for (tap_row, panel) in panel.chunks_exact_mut(taps * n).enumerate() {
+    for (plane, panel) in planes_of.zip(panel.chunks_exact_mut(rows * cols * n)) {
+        for (tap_row, panel) in panel.chunks_exact_mut(cols * n).enumerate() {
             let line = &plane[from + tap_row * planes.width..];
             for (tap_col, panel) in panel.chunks_exact_mut(n).enumerate() {
                 let (to, from) = (&mut panel[at..at + run], &line[tap_col..]);

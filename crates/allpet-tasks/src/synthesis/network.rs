@@ -64,6 +64,13 @@ impl JointNetwork {
         Ok(network)
     }
 
+    /// The same network, whose U-Net computes its stages again on the way back ([`UNet::recomputing`]).
+    #[must_use]
+    pub fn recomputing(mut self, recompute: bool) -> Self {
+        self.unet = self.unet.recomputing(recompute);
+        self
+    }
+
     /// What the network is told: prompts, kinds and ends (one for each prompt) and the mask `[B, 1, V, R]` brought to latent
     /// resolution.
     ///

@@ -94,7 +94,7 @@ pub fn train_pairs(
     };
     let statistics = foundation.statistics().clone();
     let objective = JointObjective {
-        network,
+        network: network.recomputing(train.recompute),
         autoencoder: foundation.autoencoder().clone(),
         statistics: statistics.clone(),
         process: model.process.build()?,
@@ -114,13 +114,13 @@ pub fn train_pairs(
         },
         stop: place.stop,
     };
-    let ema = match trainer.run(&objective, &source, observers)? {
-        Outcome::Finished { ema } => ema,
+    let (steps, ema) = match trainer.run(&objective, &source, observers)? {
+        Outcome::Finished { steps, ema } => (steps, ema),
         Outcome::Interrupted { step, .. } => return Ok(Ended::Interrupted(step)),
         _ => return Ok(Ended::Interrupted(0)),
     };
     let mut description = Description::new("pairs", model, Some(statistics));
-    description.training = training_words(train, data);
+    description.training = training_words(train, steps, data);
     let pairs = PairDescription {
         goal: config.goal,
         kinds: kinds_of(&source),

@@ -35,7 +35,7 @@ fn the_loss_falls_and_the_log_says_so() {
         ..config(400)
     };
     let outcome = run(folder.path(), &config, false, &mut [&mut JsonLines::new(&log)]).unwrap();
-    let Outcome::Finished { ema } = outcome else {
+    let Outcome::Finished { ema, steps: 400 } = outcome else {
         panic!("{outcome:?}")
     };
     assert_eq!(

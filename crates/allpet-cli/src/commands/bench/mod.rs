@@ -46,9 +46,12 @@ pub(crate) struct Args {
     /// For nn --peak: the preset that is trained, --batch samples at once
     #[arg(long, default_value = "small", requires = "peak")]
     preset: String,
-    /// For nn --peak: compute the stages of the denoiser again on the way back instead of keeping them
+    /// For nn --peak: compute blocks again on the way back instead of keeping what they computed
     #[arg(long, requires = "peak")]
     recompute: bool,
+    /// For nn --peak: count the memory from one smaller sample instead of taking steps
+    #[arg(long, requires = "peak")]
+    count: bool,
     #[command(flatten)]
     device: options::Device,
 }
@@ -113,13 +116,41 @@ impl Args {
         Ok(Report::new(json, lines.join("\n")))
     }
 
+    fn counted(case: &str, size: &networks::Size) -> Result<Report> {
+        let count = networks::count(case, size)?;
+        let text = format!(
+            "{case}, {} x {}: {:.0} MiB by count: {:.0} for parameters, {:.0} kept for the way back, {:.0} under way",
+            size.batch,
+            size.preset,
+            count.total(),
+            count.parameters,
+            count.kept,
+            count.under_way
+        );
+        let json = json!({
+            "case": case,
+            "preset": size.preset,
+            "batch": size.batch,
+            "recompute": size.recompute,
+            "count_mib": count.total(),
+            "parameters_mib": count.parameters,
+            "kept_mib": count.kept,
+            "under_way_mib": count.under_way,
+        });
+        Ok(Report::new(json, text))
+    }
+
     fn networks(&self) -> Result<Report> {
         if let Some(case) = &self.peak {
             let size = networks::Size {
                 preset: self.preset.clone(),
                 batch: self.batch,
                 recompute: self.recompute,
+                shrink: 1,
             };
+            if self.count {
+                return Self::counted(case, &size);
+            }
             let mib = networks::peak(case, &size)?;
             let text = format!(
                 "{case}, {} x {}: {mib:.0} MiB at the height of three steps, beyond what was there before the network",

@@ -197,11 +197,13 @@ struct Denoising {
     target: Tensor,
 }
 
-/// What is trained, on how many samples, and whether stages are computed again on the way back.
+/// What is trained, on how many samples of the preset's sides divided by `shrink`, and whether stages are computed again on
+/// the way back.
 pub(super) struct Size {
     pub(super) preset: String,
     pub(super) batch: usize,
     pub(super) recompute: bool,
+    pub(super) shrink: usize,
 }
 
 impl Size {
@@ -211,6 +213,7 @@ impl Size {
             preset: "small".into(),
             batch: BATCH,
             recompute: false,
+            shrink: 1,
         }
     }
 }
@@ -219,7 +222,7 @@ impl Denoising {
     fn new(size: &Size) -> Result<(Self, Params)> {
         let model = ModelConfig::preset(&size.preset)?;
         let ([channels, views, bins], config) = (model.latent_shape(), model.denoiser);
-        let batch = size.batch;
+        let ([views, bins], batch) = ([views, bins].map(|side| side / size.shrink), size.batch);
         let params = Params::new(0, &Device::Cpu);
         let network = UNet::new(&params, &config, channels).map_err(other)?;
         let this = Self {
@@ -252,9 +255,12 @@ impl Objective for Denoising {
 fn autoencoding(size: &Size) -> Result<(AutoencoderObjective, CAllBatch, Params)> {
     let params = Params::new(0, &Device::Cpu);
     let model = ModelConfig::preset(&size.preset)?;
-    let ([views, bins], batch) = (model.geometry.shape(), size.batch);
+    let [views, bins] = model.geometry.shape().map(|side| side / size.shrink);
+    let batch = size.batch;
     let objective = AutoencoderObjective {
-        model: Autoencoder::new(&params, &model.autoencoder).map_err(other)?,
+        model: Autoencoder::new(&params, &model.autoencoder)
+            .map_err(other)?
+            .recomputing(size.recompute),
         intensity: model.intensity,
         seed: 0,
     };
@@ -349,4 +355,62 @@ pub(super) fn peak(case: &str, size: &Size) -> Result<f64> {
         take()?;
     }
     Ok(read("VmHWM:")? - before)
+}
+
+/// What a training step needs, in MiB, by the sizes of what its tape keeps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Count {
+    /// Parameters, their gradients, two moments and the moving average.
+    pub(super) parameters: f64,
+    /// Activations that the way back needs, of the most that are needed at once.
+    pub(super) kept: f64,
+    /// Gradients and copies of operators under way.
+    pub(super) under_way: f64,
+}
+
+impl Count {
+    pub(super) fn total(&self) -> f64 {
+        self.parameters + self.kept + self.under_way
+    }
+}
+
+/// Arrays of the size of the parameters: values, gradients, two moments, moving average.
+const COPIES: usize = 5;
+/// Tensors of the largest size at work at once: the gradient that comes, the one that goes, that of another branch, and an
+/// operator's copy of its input.
+const UNDER_WAY: usize = 4;
+/// The forward pass that is counted has one sample, and its sides are shorter by this.
+const SHRINK: usize = 4;
+
+/// Counts a training step's memory from a forward pass of one smaller sample: everything that is kept grows with the number of
+/// pixels, but for the parameters.
+pub(super) fn count(case: &str, size: &Size) -> Result<Count> {
+    let small = Size {
+        preset: size.preset.clone(),
+        batch: 1,
+        recompute: size.recompute,
+        shrink: SHRINK,
+    };
+    let (tape, params) = match case {
+        "denoiser_training_step" => {
+            let (objective, params) = Denoising::new(&small)?;
+            let (loss, tape) = record(|| objective.loss(&(), 0));
+            loss.map_err(other)?;
+            (tape, params)
+        }
+        _ => {
+            let (objective, batch, params) = autoencoding(&small)?;
+            let (loss, tape) = record(|| objective.loss(&batch, 0));
+            loss.map_err(other)?;
+            (tape, params)
+        }
+    };
+    let found = tape.size().map_err(other)?;
+    let values: usize = params.named().values().map(|v| v.elem_count()).sum();
+    let (mib, pixels) = (f64::from(1 << 20), (size.batch * SHRINK * SHRINK) as f64);
+    Ok(Count {
+        parameters: (COPIES * size_of::<f32>() * values) as f64 / mib,
+        kept: found.kept as f64 * pixels / mib,
+        under_way: (UNDER_WAY * found.largest) as f64 * pixels / mib,
+    })
 }
