@@ -7,6 +7,8 @@ mod evaluate;
 mod evaluate_report;
 mod faults;
 mod formats;
+#[cfg(target_os = "linux")]
+mod memory;
 mod model;
 mod pairs;
 mod runner;
