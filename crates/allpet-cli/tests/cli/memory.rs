@@ -14,9 +14,9 @@ fn the_count_agrees_with_the_peak() {
             found[key].as_f64().unwrap()
         };
         let off = |count: f64, peak: f64| (count / peak - 1.0).abs();
-        let (peak, count) = (ask("", "peak_mib"), ask("--count", "count_mib"));
+        let (peak, count) = (ask("", "allocated_mib"), ask("--count", "count_mib"));
         let (peak_again, count_again) = (
-            ask("--recompute", "peak_mib"),
+            ask("--recompute", "allocated_mib"),
             ask("--recompute --count", "count_mib"),
         );
         println!(

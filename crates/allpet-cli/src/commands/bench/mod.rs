@@ -119,12 +119,13 @@ impl Args {
     fn counted(case: &str, size: &networks::Size) -> Result<Report> {
         let count = networks::count(case, size)?;
         let text = format!(
-            "{case}, {} x {}: {:.0} MiB by count: {:.0} for parameters, {:.0} kept for the way back, {:.0} under way",
+            "{case}, {} x {}: {:.0} MiB by count: {:.0} for parameters, the larger of {:.0} kept for the way back and {:.0} for gradients, {:.0} under way",
             size.batch,
             size.preset,
             count.total(),
             count.parameters,
             count.kept,
+            count.gradients,
             count.under_way
         );
         let json = json!({
@@ -134,6 +135,7 @@ impl Args {
             "recompute": size.recompute,
             "count_mib": count.total(),
             "parameters_mib": count.parameters,
+            "gradients_mib": count.gradients,
             "kept_mib": count.kept,
             "under_way_mib": count.under_way,
         });
@@ -151,12 +153,13 @@ impl Args {
             if self.count {
                 return Self::counted(case, &size);
             }
-            let mib = networks::peak(case, &size)?;
+            let [mib, allocated] = networks::peak(case, &size)?;
             let text = format!(
-                "{case}, {} x {}: {mib:.0} MiB at the height of three steps, beyond what was there before the network",
+                "{case}, {} x {}: {mib:.0} MiB resident and {allocated:.0} MiB allocated at the height of three steps, beyond what was there \
+                 before the network",
                 size.batch, size.preset
             );
-            let json = json!({ "case": case, "preset": size.preset, "batch": size.batch, "peak_mib": mib });
+            let json = json!({ "case": case, "preset": size.preset, "batch": size.batch, "peak_mib": mib, "allocated_mib": allocated });
             return Ok(Report::new(json, text));
         }
         let cases = networks::cases()?;

@@ -3,6 +3,7 @@
 
 use super::Timing;
 use crate::fault::{Fault, Result};
+use crate::memory::{most_taken, taken_from_now};
 use allpet::autoencoder::{Autoencoder, AutoencoderObjective, CAllBatch};
 use allpet::candle::{self, Device, Tensor, Var};
 use allpet::core::{Prompt, fill_normal, stream};
@@ -337,8 +338,9 @@ pub(super) fn cases() -> Result<Vec<Value>> {
 /// Steps that a peak is looked for in: the second already finds everything allocated.
 const STEPS_OF_PEAK: usize = 3;
 
-/// Resident memory at its height during three steps, beyond what was resident before the network was made, in MiB (Linux).
-pub(super) fn peak(case: &str, size: &Size) -> Result<f64> {
+/// Memory at its height during three steps, beyond what there was before the network was made, in MiB: resident (Linux), which
+/// includes freed pages that were kept, and taken from the allocator.
+pub(super) fn peak(case: &str, size: &Size) -> Result<[f64; 2]> {
     let read = |key: &str| -> Result<f64> {
         let status = std::fs::read_to_string("/proc/self/status").ok();
         let line = status
@@ -349,19 +351,22 @@ pub(super) fn peak(case: &str, size: &Size) -> Result<f64> {
             Fault::Other("this system does not tell a program's peak memory; Linux does".into())
         })
     };
-    let before = read("VmRSS:")?;
+    let (before, taken) = (read("VmRSS:")?, taken_from_now());
     let (_, mut take) = training_step(case, size)?;
     for _ in 0..STEPS_OF_PEAK {
         take()?;
     }
-    Ok(read("VmHWM:")? - before)
+    let allocated = most_taken().saturating_sub(taken) as f64 / f64::from(1 << 20);
+    Ok([read("VmHWM:")? - before, allocated])
 }
 
 /// What a training step needs, in MiB, by the sizes of what its tape keeps.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Count {
-    /// Parameters, their gradients, two moments and the moving average.
+    /// Parameters, two moments and the moving average.
     pub(super) parameters: f64,
+    /// Gradients of all parameters.
+    pub(super) gradients: f64,
     /// Activations that the way back needs, of the most that are needed at once.
     pub(super) kept: f64,
     /// Gradients and copies of operators under way.
@@ -369,16 +374,17 @@ pub(super) struct Count {
 }
 
 impl Count {
+    /// The larger of the two ends of the walk back: everything kept and no parameter's gradient yet, or the reverse.
     pub(super) fn total(&self) -> f64 {
-        self.parameters + self.kept + self.under_way
+        self.parameters + self.kept.max(self.gradients) + self.under_way
     }
 }
 
-/// Arrays of the size of the parameters: values, gradients, two moments, moving average.
-const COPIES: usize = 5;
-/// Tensors of the largest size at work at once: the gradient that comes, the one that goes, that of another branch, and an
+/// Arrays of the size of the parameters: values, two moments, moving average.
+const COPIES: usize = 4;
+/// Tensors of the largest size at work at once: the gradient that comes, the one that goes, and that of another branch or an
 /// operator's copy of its input.
-const UNDER_WAY: usize = 4;
+const UNDER_WAY: usize = 3;
 /// The forward pass that is counted has one sample, and its sides are shorter by this.
 const SHRINK: usize = 4;
 
@@ -410,6 +416,7 @@ pub(super) fn count(case: &str, size: &Size) -> Result<Count> {
     let (mib, pixels) = (f64::from(1 << 20), (size.batch * SHRINK * SHRINK) as f64);
     Ok(Count {
         parameters: (COPIES * size_of::<f32>() * values) as f64 / mib,
+        gradients: (size_of::<f32>() * values) as f64 / mib,
         kept: found.kept as f64 * pixels / mib,
         under_way: (UNDER_WAY * found.largest) as f64 * pixels / mib,
     })
