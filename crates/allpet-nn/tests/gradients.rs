@@ -429,31 +429,6 @@ fn a_part_computed_again_has_the_same_gradients() {
     }
 }
 
-/// Parameters are not counted; each tensor is, once, and of parts that are computed again the inputs and the largest part.
-#[test]
-fn a_tape_knows_its_size() {
-    let var = |name: &str, shape: &[usize]| {
-        Var::from_tensor(&Tensor::from_vec(draw(name, shape), shape, &Device::Cpu).unwrap()).unwrap()
-    };
-    let (x, w, b) = (var("x", &[2, 4, 4, 5]), var("w", &[4, 4, 3, 3]), var("b", &[4]));
-    let each = 4 * 2 * 4 * 4 * 5;
-    let thrice = move |t: &[Tensor]| {
-        let conv = |x: &Tensor| conv2d(x, w.as_tensor(), b.as_tensor(), Window::same(3));
-        conv(&conv(&conv(&t[0])?)?)
-    };
-    let (start, part) = (x.as_tensor().clone(), thrice.clone());
-    let (y, kept) = record(|| part(&[part(&[start.clone()])?]));
-    y.unwrap();
-    let size = kept.size().unwrap();
-    assert_eq!((size.kept, size.largest), (6 * each, each));
-    let (y, again) = record(|| recomputed(&[&recomputed(&[&start], thrice.clone())?], thrice.clone()));
-    y.unwrap();
-    let size = again.size().unwrap();
-    assert_eq!((size.kept, size.largest), ((2 + 3) * each, each));
-    // Asking changes nothing that is asked for.
-    assert_eq!(again.size().unwrap(), size);
-}
-
 fn naive_norm(v: &[Vec<f64>], (b, c, n): (usize, usize, usize), groups: usize, silu: bool) -> Vec<f64> {
     let per = c / groups;
     let mut y = vec![0f64; b * c * n];
