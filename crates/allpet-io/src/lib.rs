@@ -31,7 +31,7 @@ pub use error::{Error, Result};
 pub use format::{Format, NotedSinogram, detect, read_array, read_sinogram, write_array};
 pub use grid::{Grid, Tile};
 pub use interfile::{InterfileEntry, InterfileHeader};
-pub use listmode::{Event, Histogram, HistogramOptions, ListMode, Record, Records};
+pub use listmode::{Event, Histogram, HistogramOptions, ListMode, Record, Records, Thinning};
 pub use listmode_writer::{Announcement, ListModeWriter};
 pub use picture::{Palette, Window, encode_png_mapped, write_png_mapped, write_png16};
 pub use tensors::{TensorInfo, Tensors, TensorsHeader, read_metadata, read_tensors, write_tensors};

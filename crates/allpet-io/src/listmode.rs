@@ -7,8 +7,9 @@
 
 use crate::error::{Error, Result, invalid, io};
 use crate::interfile::InterfileHeader;
-use allpet_core::CylindricalScanner;
+use allpet_core::{CylindricalScanner, stream};
 use ndarray::{Array1, ArrayD, IxDyn};
+use rand::Rng;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::ops::RangeInclusive;
@@ -58,6 +59,31 @@ pub enum Record {
     Event(Event),
 }
 
+/// Some of the events, chosen by chance: fewer counts of the same acquisition, with all that is true of it.
+///
+/// Every event, prompt or delayed, is kept with the same probability whatever happens to the others. Counts that were Poisson
+/// with mean `ȳ` are then Poisson with mean `pȳ`, independent of those not kept (J. F. C. Kingman, "Poisson Processes",
+/// Oxford 1993, §5.1). An event's lot depends on the seed and its number in the file only, not on the window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Thinning {
+    /// Probability that an event is kept, more than 0 and at most 1.
+    pub fraction: f64,
+    /// Seed of the lots.
+    pub seed: u64,
+    /// Take the events that are not kept instead: both parts together are all events.
+    pub rest: bool,
+}
+
+impl Thinning {
+    fn validate(&self) -> Result<()> {
+        if self.fraction > 0.0 && self.fraction <= 1.0 {
+            return Ok(());
+        }
+        let fault = format!("{}; expected more than 0 and at most 1", self.fraction);
+        Err(invalid("fraction of the events", fault))
+    }
+}
+
 /// What to histogram.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HistogramOptions {
@@ -65,6 +91,8 @@ pub struct HistogramOptions {
     pub seconds: Option<RangeInclusive<f64>>,
     /// Keep the `2·rings - 1` single-slice rebinned planes instead of their sum.
     pub planes: bool,
+    /// A part of the events instead of all.
+    pub thinning: Option<Thinning>,
 }
 
 /// Sinograms of a list-mode acquisition, not arc-corrected.
@@ -219,7 +247,8 @@ impl ListMode {
     /// Counts the events into sinograms.
     ///
     /// # Errors
-    /// An impossible offset, naming the word; a window that is not a range of seconds.
+    /// An impossible offset, naming the word; a window that is not a range of seconds; a fraction of the
+    /// events that is not more than 0 and at most 1.
     pub fn histogram(&self, options: &HistogramOptions) -> Result<Histogram> {
         if let Some(window) = &options.seconds
             && !(*window.start() >= 0.0 && window.end() >= window.start() && window.end().is_finite())
@@ -227,6 +256,13 @@ impl ListMode {
             let fault = format!("{}..{}; expected 0 <= a <= b", window.start(), window.end());
             return Err(invalid("time window in seconds", fault));
         }
+        let mut lots = match &options.thinning {
+            Some(thinning) => {
+                thinning.validate()?;
+                Some((thinning, stream(thinning.seed, "thinning", 0)))
+            }
+            None => None,
+        };
         let inside = |ms: u32| {
             options
                 .seconds
@@ -260,7 +296,14 @@ impl ListMode {
                         time_ms = Some((time_ms.map_or(ms, |(first, _)| first), ms));
                     }
                 }
-                Record::Event(event) if open => {
+                Record::Event(event) => {
+                    let taken = match &mut lots {
+                        Some((thinning, lots)) => (lots.random::<f64>() < thinning.fraction) != thinning.rest,
+                        None => true,
+                    };
+                    if !(open && taken) {
+                        continue;
+                    }
                     let kind = usize::from(!event.prompt);
                     let slice = if options.planes { slice_of[event.plane] } else { 0 };
                     let cell = &mut counts[kind][(slice * views + event.view) * bins + event.radial];
@@ -268,7 +311,6 @@ impl ListMode {
                     totals[kind] += 1;
                     largest_plane = largest_plane.max(Some(event.plane));
                 }
-                Record::Event(_) => {}
             }
         }
         let mut warnings = self.warnings.clone();

@@ -200,7 +200,7 @@ fn time_windows_add_up() {
     let window = |a: f64, b: f64| {
         mode.histogram(&HistogramOptions {
             seconds: Some(a..=b),
-            planes: false,
+            ..HistogramOptions::default()
         })
     };
     let (whole, first, second) = (

@@ -37,19 +37,23 @@ mod operator;
 pub mod operators;
 mod osem;
 mod pool;
+mod precorrection;
 mod projector;
 mod simd;
 mod slices;
 #[cfg(feature = "candle")]
 pub mod tensor;
 mod tent;
+mod view_rebinning;
 
-pub use arc_correction::{arc_correct, arc_correct_efficiencies};
+pub use arc_correction::{arc_correct, arc_correct_efficiencies, ring_counts};
 pub use efficiencies::{Blocks, CrystalPairs, Efficiencies, estimate_efficiencies};
 pub use error::{Error, Result};
 pub use fbp::Fbp;
 pub use filter::Filter;
 pub use operator::{LinearOperator, batch_of, exchange_tail};
 pub use osem::{Osem, OsemConfig, OsemObserver, OsemStep};
+pub use precorrection::{GapFilling, precorrect, regrid_counts};
 pub use projector::Projector;
 pub use simd::Instructions;
+pub use view_rebinning::rebin_views;

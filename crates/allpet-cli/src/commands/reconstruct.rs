@@ -13,7 +13,7 @@ use allpet::io::{
 };
 use allpet::radon::{Error, Fbp, Filter, Osem, OsemConfig, arc_correct, arc_correct_efficiencies};
 use clap::ValueEnum;
-use ndarray::{Array1, ArrayD, ArrayViewD, Axis};
+use ndarray::{Array1, Array2, ArrayD, ArrayViewD, Axis};
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ use std::path::{Path, PathBuf};
 ///
 /// mlem and osem take counts, which are not negative, and model ȳ = n·exp(-∫μ)·P(G x) + b. Where the input holds
 /// prompts and delayeds, delayeds are the background unless --background is given; fbp subtracts them. Where these are
-/// of a Biograph mMR, the efficiencies of its crystals and the gaps between its detector blocks are estimated from the
-/// delayeds unless --normalisation is given. Efficiencies and background may have the bins of the input: they are
+/// of a Biograph mMR, the background is the mean randoms that the delayeds tell of its crystals, and the crystals'
+/// efficiencies and the gaps between detector blocks are estimated with them unless --normalisation is given. Efficiencies and background may have the bins of the input: they are
 /// arc-corrected with it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -251,28 +251,37 @@ impl Args {
         })
     }
 
-    /// Efficiencies from the delayeds where none are given; where the counts do not allow it, a note says why.
+    /// Efficiencies and mean randoms from the delayeds where none are given; where the counts do not allow it, a note says why.
     fn estimated(
         &self,
         model: &mut Model,
         prompts: &ArrayD<f32>,
         scanner: &CylindricalScanner,
     ) -> Result<()> {
-        let (None, Some(delayeds)) = (&model.normalisation, &model.delayeds) else {
+        let Some(delayeds) = &model.delayeds else {
             return Ok(());
         };
+        if self.normalisation.is_some() && self.background.is_some() {
+            return Ok(());
+        }
         match efficiencies::estimate(prompts, delayeds, scanner) {
             Ok(found) => {
-                note("efficiencies and gaps between detector blocks estimated from the delayeds");
-                model.normalisation = Some(found.into_dyn());
-                model.efficiencies = "estimated";
+                if self.background.is_none() {
+                    model.background = Some(shared_out(&found.randoms(), delayeds));
+                }
+                if self.normalisation.is_none() {
+                    note("efficiencies and gaps between detector blocks estimated from the delayeds");
+                    model.normalisation = Some(found.sinogram().into_dyn());
+                    model.efficiencies = "estimated";
+                }
             }
-            Err(Fault::Given(why)) => {
+            Err(Fault::Given(why)) if self.normalisation.is_none() => {
                 note(&format!(
                     "{}: {why}; efficiencies taken as uniform",
                     self.input.display()
                 ));
             }
+            Err(Fault::Given(_)) => {}
             Err(other) => return Err(other),
         }
         Ok(())
@@ -390,6 +399,24 @@ fn single(mut array: ArrayD<f32>) -> ArrayD<f32> {
         array = array.index_axis_move(Axis(0), 0);
     }
     array
+}
+
+/// Mean randoms of all delayeds `[.., view, radial]`, each sinogram's share by its own delayeds.
+fn shared_out(randoms: &Array2<f32>, delayeds: &ArrayD<f32>) -> ArrayD<f32> {
+    let all: f64 = delayeds.iter().map(|v| f64::from(*v)).sum();
+    let mut out = ArrayD::zeros(delayeds.raw_dim());
+    let size = randoms.len().max(1);
+    let flat = delayeds.as_standard_layout();
+    if let (Some(from), Some(to)) = (flat.as_slice(), out.as_slice_mut()) {
+        for (from, to) in from.chunks(size).zip(to.chunks_mut(size)) {
+            let own: f64 = from.iter().map(|v| f64::from(*v)).sum();
+            let share = if all > 0.0 { (own / all) as f32 } else { 0.0 };
+            for (to, &mean) in to.iter_mut().zip(randoms) {
+                *to = share * mean;
+            }
+        }
+    }
+    out
 }
 
 /// A fault in what a file holds, with the name of the file.

@@ -131,6 +131,67 @@ fn list_mode_becomes_prompts_and_delayeds() {
 }
 
 #[test]
+fn list_mode_is_thinned_and_corrected() {
+    let folder = Folder::new();
+    let mut file = ListModeWriter::create(
+        &folder.path("scan.l.hdr"),
+        &CylindricalScanner::mmr(),
+        Announcement::default(),
+    )
+    .unwrap();
+    file.time(0).unwrap();
+    for event in 0..400 {
+        // View 10, where bins 160 to 166 lie in no gap.
+        file.event(event % 5 != 0, 0, 10, 160 + event % 7).unwrap();
+    }
+    file.finish().unwrap();
+    let whole = folder.json("convert --in scan.l.hdr --out all.npz");
+    let part = folder.json("convert --in scan.l.hdr --out part.npz --thin 0.25 --seed 3");
+    let rest = folder.json("convert --in scan.l.hdr --out rest.npz --thin 0.25 --seed 3 --rest");
+    for kind in ["prompts", "delayeds"] {
+        let counted = |of: &serde_json::Value| of[kind].as_u64().unwrap();
+        assert_eq!(counted(&part) + counted(&rest), counted(&whole));
+        let array = |name: &str| -> Array2<f32> { entry(&folder.path(name), kind) };
+        assert_eq!(array("part.npz") + array("rest.npz"), array("all.npz"));
+    }
+    // 320 prompts: 80 expected, with a standard deviation of 8.
+    assert!((48..112).contains(&part["prompts"].as_u64().unwrap()), "{part}");
+    folder.json("convert --in scan.l.hdr --out again.npz --thin 0.25 --seed 3");
+    assert_eq!(folder.bytes("again.npz"), folder.bytes("part.npz"));
+    folder.json("convert --in scan.l.hdr --out other.npz --thin 0.25 --seed 4");
+    assert_ne!(folder.bytes("other.npz"), folder.bytes("part.npz"));
+
+    let json = folder
+        .json("convert --in scan.l.hdr --out all.npz --corrected c.npy --views 64 --bins 60 --bin-mm 8");
+    let corrected = read2(&folder.path("c.npy"));
+    assert_eq!(
+        (corrected.dim(), &json["corrected"]["bin_mm"]),
+        ((64, 60), &8.0.into())
+    );
+    assert!(corrected.iter().all(|&v| v >= 0.0 && v.is_finite()));
+    let total = json["corrected"]["total"].as_f64().unwrap();
+    assert!((f64::from(corrected.sum()) / total - 1.0).abs() < 1e-5 && total > 0.0);
+    let json = folder.json("convert --in scan.l.hdr --out all.npz --corrected c.npz");
+    assert_eq!(json["corrected"]["shape"], serde_json::json!([252, 287]));
+
+    let convert = "convert --in scan.l.hdr --out no.npz";
+    for (options, words) in [
+        ("--thin 0", ["fraction of the events", "expected more than 0"]),
+        ("--thin -1", ["fraction of the events", "expected more than 0"]),
+        ("--thin 1.5", ["1.5", "at most 1"]),
+        ("--rest", ["--rest", "expected --thin"]),
+        ("--seed 1", ["--seed", "expected --thin"]),
+        ("--bin-mm 4", ["--bin-mm", "expected --corrected"]),
+        ("--corrected c.txt", ["--corrected", "c.txt"]),
+        ("--corrected c.npy --bin-mm 0", ["bin", "0"]),
+        ("--corrected c.npy --views 0", ["views", "0"]),
+    ] {
+        folder.fails(2, &format!("{convert} {options}"), &words);
+    }
+    assert!(!folder.path("no.npz").exists());
+}
+
+#[test]
 fn arrays_and_datasets_change_format() {
     let folder = Folder::new();
     let array = Array3::from_shape_fn((2, 3, 4), |(i, r, c)| (i * 12 + r * 4 + c) as f32 * 0.5);

@@ -10,5 +10,6 @@ mod efficiencies;
 mod fbp;
 mod operators;
 mod osem;
+mod precorrection;
 mod projector;
 mod reference;
