@@ -138,9 +138,16 @@ fn expected(
     let geometry = ParallelGeometry::new(scanner.views(), bins as usize, scanner.bin_mm)?;
     let pixels = (bins / PIXEL_BINS).ceil().max(1.0) as usize;
     let grid = ImageGrid::square(pixels, PIXEL_BINS * scanner.bin_mm)?;
-    let counts = arc_correct(prompts.into_dyn(), scanner, &geometry)?;
+    // Equal bins lie across ring bins with and without efficiency: what is in the latter must not come in with them.
+    let live = |values: ArrayView2<'_, f32>| {
+        Zip::from(values)
+            .and(efficiencies)
+            .map_collect(|&v, &n| if n > 0.0 { v } else { 0.0 })
+            .into_dyn()
+    };
+    let counts = arc_correct(live(prompts).view(), scanner, &geometry)?;
+    let background = arc_correct(live(randoms).view(), scanner, &geometry)?;
     let efficiencies = arc_correct_efficiencies(efficiencies.into_dyn(), scanner, &geometry)?;
-    let background = arc_correct(randoms.into_dyn(), scanner, &geometry)?;
     let image = Osem::new(grid, geometry, filling.osem)?
         .with_normalisation(efficiencies.view())?
         .with_background(background.view())?
