@@ -52,6 +52,7 @@
 
 mod bridge;
 mod coefficients;
+mod consistent;
 mod dbim;
 mod ddbm;
 mod ddim;
@@ -78,6 +79,7 @@ pub mod check;
 pub mod training;
 
 pub use bridge::{BridgeConfig, BridgeProcess, BridgeSchedule};
+pub use consistent::Consistent;
 pub use dbim::Dbim;
 pub use ddbm::DdbmHeun;
 pub use ddim::Ddim;

@@ -15,6 +15,7 @@ mod statistics;
 pub mod study;
 mod synthesis;
 mod training;
+mod unpaired;
 
 pub use attention::{Attention, project};
 pub use error::{Error, Result};
@@ -32,3 +33,4 @@ pub use synthesis::{
     PairSynthesizer, SynthesisOfPairs, SynthesisedPairs, describe_pairs, train_pairs,
 };
 pub use training::{TaskRun, train_tasks};
+pub use unpaired::{UnpairedRequest, restore_unpaired};

@@ -7,11 +7,14 @@ use crate::output;
 use crate::progress;
 use crate::report::Report;
 use crate::task_settings::TaskSettings;
+use allpet::candle::Device as Candle;
 use allpet::core::{ImageGrid, ParallelGeometry, Region, Task, Tracer};
 use allpet::io::{read_array, write_array};
 use allpet::mask::attention::Roi;
-use allpet::tasks::{Error, Regions, RestoreRequest, Restored, Restorer};
-use ndarray::{Array2, Array4, ArrayD, Ix2, Ix3};
+use allpet::tasks::{
+    Downstream, Error, Regions, RestoreRequest, Restored, UnpairedRequest, restore_unpaired,
+};
+use ndarray::{Array2, Array3, Array4, ArrayD, Ix2};
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -31,7 +34,7 @@ pub(crate) struct Args {
     /// Restored sinograms, .npy or .npz
     #[arg(long, value_name = "SINOGRAM")]
     out: PathBuf,
-    /// Model, .safetensors [default: the one that ships with allpet]
+    /// Model of the tasks, or with --without-pairs a foundation, .safetensors [default: the one that ships with allpet]
     #[arg(long)]
     model: Option<PathBuf>,
     #[command(flatten)]
@@ -42,9 +45,12 @@ pub(crate) struct Args {
     /// What the input shows: brain or trunk; attenuation and delayed need it
     #[arg(long)]
     region: Option<Region>,
-    /// Sampler: dbim2, dbim1, i2sb or ddbm
-    #[arg(long, default_value = "dbim2")]
-    sampler: String,
+    /// low-dose: by the foundation model alone, which never saw a pair, kept to the input's counts by the projector
+    #[arg(long, conflicts_with_all = ["roi", "no_attention", "eta"])]
+    without_pairs: bool,
+    /// Sampler: dbim2, dbim1, i2sb or ddbm [default: dbim2]; --without-pairs: ddim, ddpm, dpm++, unipc or heun [default: ddim]
+    #[arg(long)]
+    sampler: Option<String>,
     /// Steps of the sampler; of dbim as many evaluations of the network. One step is the network's mean, the same for all samples
     #[arg(long, default_value_t = 5)]
     steps: usize,
@@ -81,6 +87,9 @@ pub(crate) struct Args {
     geometry: Geometry,
 }
 
+/// What came out, on which geometry, by which sampler, and whether it was resampled.
+type Done = (Restored, ParallelGeometry, String, bool);
+
 impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
         let device = self.device.cpu()?;
@@ -109,23 +118,13 @@ impl Args {
             "a set of restored sinograms",
             &[count, task.outputs(), 2, views, bins],
         )?;
-        let model = model_file::load_tasks(self.model.as_deref(), &device)?;
-        let geometry = self.geometry_of(&model, views, bins)?;
         let stack = input
             .into_shape_with_order((count, views, bins))
             .map_err(|e| Fault::Other(e.to_string()))?;
-        let request = RestoreRequest {
-            shown: vec![(self.tracer, self.region)],
-            sampler: self.sampler.clone(),
-            eta: self.eta,
-            steps: self.steps,
-            samples: self.samples,
-            seed: self.seed,
-            batch: self.batch,
-            regions: self.regions(&geometry)?,
-            ..RestoreRequest::new(task)
+        let (mut restored, geometry, sampler, resampled) = match self.without_pairs {
+            true => self.without_pairs(task, &stack, &device)?,
+            false => self.by_pairs(task, &stack, &device)?,
         };
-        let mut restored = restore(&model, &stack, &geometry, &request)?;
         if self.project_onto_range {
             restored.project_onto_range(&geometry, Restored::RANGE_ITERATIONS)?;
         }
@@ -143,12 +142,13 @@ impl Args {
             "uncertainty": self.uncertainty,
             "shape": mean.shape(),
             "task": task,
-            "sampler": self.sampler,
+            "sampler": sampler,
+            "without_pairs": self.without_pairs,
             "steps": self.steps,
             "samples": self.samples,
             "seed": self.seed,
             "projected_onto_range": self.project_onto_range,
-            "resampled": geometry != *model.geometry(),
+            "resampled": resampled,
             "total": { "input": total(sum_in), "output": total(sum_out) },
             "inconsistency": restored.inconsistency,
         });
@@ -162,9 +162,57 @@ impl Args {
         Ok(Report::new(json, text))
     }
 
+    /// By a model of the tasks: what came out, on which geometry, by which sampler, and whether it was resampled.
+    fn by_pairs(&self, task: Downstream, stack: &Array3<f32>, device: &Candle) -> Result<Done> {
+        let (_, views, bins) = stack.dim();
+        let model = model_file::load_tasks(self.model.as_deref(), device)?;
+        let geometry = self.geometry_of(model.geometry(), views, bins)?;
+        let defaults = RestoreRequest::new(task);
+        let request = RestoreRequest {
+            shown: vec![(self.tracer, self.region)],
+            sampler: self.sampler.clone().unwrap_or(defaults.sampler),
+            eta: self.eta,
+            steps: self.steps,
+            samples: self.samples,
+            seed: self.seed,
+            batch: self.batch,
+            regions: self.regions(&geometry)?,
+            ..RestoreRequest::new(task)
+        };
+        let restored =
+            watched(|progress| model.restore_resampled(stack.view(), &geometry, &request, progress))?;
+        Ok((restored, geometry, request.sampler, geometry != *model.geometry()))
+    }
+
+    /// By the foundation, kept to the counts.
+    fn without_pairs(&self, task: Downstream, stack: &Array3<f32>, device: &Candle) -> Result<Done> {
+        let Downstream::LowDose(task) = task else {
+            return given(format!(
+                "--without-pairs with {}; expected low-dose, the only task whose measurement is known without pairs",
+                self.task.label()
+            ));
+        };
+        let (_, views, bins) = stack.dim();
+        let model = model_file::load(self.model.as_deref(), device)?.model;
+        let geometry = self.geometry_of(&model.config().geometry, views, bins)?;
+        let defaults = UnpairedRequest::new(task);
+        let request = UnpairedRequest {
+            shown: vec![(self.tracer, self.region)],
+            sampler: self.sampler.clone().unwrap_or(defaults.sampler),
+            steps: self.steps,
+            samples: self.samples,
+            seed: self.seed,
+            batch: self.batch,
+            ..UnpairedRequest::new(task)
+        };
+        let restored =
+            watched(|progress| restore_unpaired(&model, stack.view(), &geometry, &request, progress))?;
+        let resampled = geometry != model.config().geometry;
+        Ok((restored, geometry, request.sampler, resampled))
+    }
+
     /// The model's own geometry, or with --resample the one that the options tell.
-    fn geometry_of(&self, model: &Restorer, views: usize, bins: usize) -> Result<ParallelGeometry> {
-        let own = *model.geometry();
+    fn geometry_of(&self, own: &ParallelGeometry, views: usize, bins: usize) -> Result<ParallelGeometry> {
         if self.resample {
             let spacing = self
                 .geometry
@@ -189,7 +237,7 @@ impl Args {
                 own.bin_mm
             ));
         }
-        Ok(own)
+        Ok(*own)
     }
 
     fn regions(&self, geometry: &ParallelGeometry) -> Result<Regions> {
@@ -235,15 +283,13 @@ fn by_output(values: &Array4<f32>, leading: &[usize]) -> Result<ArrayD<f32>> {
         .map_err(|e| Fault::Other(e.to_string()))
 }
 
-fn restore(
-    model: &Restorer,
-    stack: &ndarray::Array<f32, Ix3>,
-    geometry: &ParallelGeometry,
-    request: &RestoreRequest,
+/// A restoration with its progress on the terminal.
+fn watched(
+    work: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> allpet::tasks::Result<Restored>,
 ) -> Result<Restored> {
     progress::stop_flag();
     let bar = progress::bar(0, "evaluations");
-    let restored = model.restore_resampled(stack.view(), geometry, request, &mut |done, total| {
+    let restored = work(&mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
         if progress::stopped() {

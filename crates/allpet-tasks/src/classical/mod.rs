@@ -48,12 +48,12 @@ fn checked(sinograms: ArrayView3<'_, f32>, geometry: &ParallelGeometry) -> Resul
 }
 
 /// A square grid of `size` pixels across the field of the sinogram.
-fn field_grid(size: usize, geometry: &ParallelGeometry) -> Result<ImageGrid> {
+pub(crate) fn field_grid(size: usize, geometry: &ParallelGeometry) -> Result<ImageGrid> {
     let field_mm = geometry.bins as f64 * geometry.bin_mm;
     Ok(ImageGrid::square(size, field_mm / size as f64)?)
 }
 
-fn three_axes(array: ArrayD<f32>) -> Result<Array3<f32>> {
+pub(crate) fn three_axes(array: ArrayD<f32>) -> Result<Array3<f32>> {
     let got = array.shape().to_vec();
     array.into_dimensionality::<Ix3>().map_err(|_| Error::Mismatch {
         what: "result".to_owned(),

@@ -19,11 +19,12 @@ use allpet_mask::attention::Roi;
 use allpet_nn::without_gradients;
 use candle_core::{DType, Tensor};
 use ndarray::{Array3, Array4, Array5, ArrayView2, ArrayView3, Axis, s};
-use samples::{hold_counts, summarise};
+pub(crate) use resampled::through;
+pub(crate) use samples::{hold_counts, summarise};
 use std::ops::ControlFlow;
 
 /// Samples of one output that a seed has room for.
-const MOST_SAMPLES: usize = 1 << 16;
+pub(crate) const MOST_SAMPLES: usize = 1 << 16;
 
 /// Where attention (TMA) comes from.
 #[derive(Debug, Clone, Default)]
@@ -510,7 +511,7 @@ impl Restorer {
 }
 
 /// Every value is a number and none is negative; otherwise an error that names the first that is.
-fn check_counts(sinograms: ArrayView3<'_, f32>) -> Result<()> {
+pub(crate) fn check_counts(sinograms: ArrayView3<'_, f32>) -> Result<()> {
     check_finite("sinograms", sinograms)?;
     match sinograms.indexed_iter().find(|(_, v)| **v < 0.0) {
         None => Ok(()),
@@ -522,7 +523,7 @@ fn check_counts(sinograms: ArrayView3<'_, f32>) -> Result<()> {
     }
 }
 
-fn of_sample(sample: usize, got: &str) -> Error {
+pub(crate) fn of_sample(sample: usize, got: &str) -> Error {
     Error::Mismatch {
         what: format!("sinogram {sample}"),
         expected: "a sinogram with counts".into(),

@@ -24,53 +24,20 @@ impl Restorer {
         request: &RestoreRequest,
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Restored> {
-        if geometry == self.geometry() {
-            return self.restore(sinograms, request, progress);
-        }
-        // Here, since what is wrong may vanish in an average over wider bins.
-        check_counts(sinograms)?;
-        let own = *self.geometry();
-        let [views, bins] = own.shape();
-        let mut inside = Array3::zeros((sinograms.len_of(Axis(0)), views, bins));
-        for (from, mut to) in sinograms.outer_iter().zip(inside.outer_iter_mut()) {
-            to.assign(&resample(from, geometry, &own)?);
-        }
-        let mut request = request.clone();
-        if let Some(given) = &mut request.first_estimates {
-            let mut moved = Array3::zeros(inside.dim());
-            for (from, mut to) in given.outer_iter().zip(moved.outer_iter_mut()) {
-                to.assign(&resample(from, geometry, &own)?);
-            }
-            *given = moved;
-        }
-        let restored = self.restore(inside.view(), &request, progress)?;
-        let back = |stack: &Array4<f32>| -> Result<Array4<f32>> {
-            let (n, outputs) = (stack.len_of(Axis(0)), stack.len_of(Axis(1)));
-            let mut out = Array4::zeros((n, outputs, geometry.views, geometry.bins));
-            for (from, mut to) in stack.outer_iter().zip(out.outer_iter_mut()) {
-                for (from, mut to) in from.outer_iter().zip(to.outer_iter_mut()) {
-                    to.assign(&resample(from, &own, geometry)?);
-                }
-            }
-            Ok(out)
-        };
-        let samples = match &restored.samples {
-            None => None,
-            Some(all) => {
-                let (n, outputs, samples, ..) = all.dim();
-                let mut out = Array5::zeros((n, outputs, samples, geometry.views, geometry.bins));
-                for (from, mut to) in all.outer_iter().zip(out.outer_iter_mut()) {
-                    to.assign(&back(&from.to_owned())?);
-                }
-                Some(out)
-            }
-        };
-        Ok(Restored {
-            mean: back(&restored.mean)?,
-            sd: back(&restored.sd)?,
-            samples,
-            inconsistency: restored.inconsistency,
-        })
+        let given = request.first_estimates.as_ref();
+        through(
+            self.geometry(),
+            geometry,
+            sinograms,
+            given,
+            |sinograms, first_estimates| {
+                let request = RestoreRequest {
+                    first_estimates,
+                    ..request.clone()
+                };
+                self.restore(sinograms, &request, progress)
+            },
+        )
     }
 
     /// The autoencoder's round trip of sinograms `[n, view, radial]`: what no walk on its latents can go beyond.
@@ -101,4 +68,56 @@ impl Restorer {
         }
         Ok(out)
     }
+}
+
+/// What `restore` gives for sinograms and first estimates of the geometry `own`, for those of another: resampled there and back.
+pub(crate) fn through(
+    own: &ParallelGeometry,
+    geometry: &ParallelGeometry,
+    sinograms: ArrayView3<'_, f32>,
+    first_estimates: Option<&Array3<f32>>,
+    restore: impl FnOnce(ArrayView3<'_, f32>, Option<Array3<f32>>) -> Result<Restored>,
+) -> Result<Restored> {
+    if geometry == own {
+        return restore(sinograms, first_estimates.cloned());
+    }
+    // Here, since what is wrong may vanish in an average over wider bins.
+    check_counts(sinograms)?;
+    let [views, bins] = own.shape();
+    let there = |stack: ArrayView3<'_, f32>| -> Result<Array3<f32>> {
+        let mut inside = Array3::zeros((stack.len_of(Axis(0)), views, bins));
+        for (from, mut to) in stack.outer_iter().zip(inside.outer_iter_mut()) {
+            to.assign(&resample(from, geometry, own)?);
+        }
+        Ok(inside)
+    };
+    let estimates = first_estimates.map(|given| there(given.view())).transpose()?;
+    let restored = restore(there(sinograms)?.view(), estimates)?;
+    let back = |stack: &Array4<f32>| -> Result<Array4<f32>> {
+        let (n, outputs) = (stack.len_of(Axis(0)), stack.len_of(Axis(1)));
+        let mut out = Array4::zeros((n, outputs, geometry.views, geometry.bins));
+        for (from, mut to) in stack.outer_iter().zip(out.outer_iter_mut()) {
+            for (from, mut to) in from.outer_iter().zip(to.outer_iter_mut()) {
+                to.assign(&resample(from, own, geometry)?);
+            }
+        }
+        Ok(out)
+    };
+    let samples = match &restored.samples {
+        None => None,
+        Some(all) => {
+            let (n, outputs, samples, ..) = all.dim();
+            let mut out = Array5::zeros((n, outputs, samples, geometry.views, geometry.bins));
+            for (from, mut to) in all.outer_iter().zip(out.outer_iter_mut()) {
+                to.assign(&back(&from.to_owned())?);
+            }
+            Some(out)
+        }
+    };
+    Ok(Restored {
+        mean: back(&restored.mean)?,
+        sd: back(&restored.sd)?,
+        samples,
+        inconsistency: restored.inconsistency,
+    })
 }

@@ -5,7 +5,7 @@ use crate::heads::CountRule;
 use ndarray::{Array5, Axis, s};
 
 /// Scales every sample so that its outputs together hold the counts that the task says.
-pub(super) fn hold_counts(all: &mut Array5<f32>, rule: CountRule, totals: &[f64]) {
+pub(crate) fn hold_counts(all: &mut Array5<f32>, rule: CountRule, totals: &[f64]) {
     let CountRule::Total(factor) = rule else { return };
     let samples = all.len_of(Axis(2));
     for (mut outputs, total) in all.outer_iter_mut().zip(totals) {
@@ -21,7 +21,7 @@ pub(super) fn hold_counts(all: &mut Array5<f32>, rule: CountRule, totals: &[f64]
 }
 
 /// Mean and standard deviation over the samples.
-pub(super) fn summarise(all: &Array5<f32>, first: usize, restored: &mut Restored) {
+pub(crate) fn summarise(all: &Array5<f32>, first: usize, restored: &mut Restored) {
     let n = all.len_of(Axis(2));
     for (i, outputs) in all.outer_iter().enumerate() {
         for (k, samples) in outputs.outer_iter().enumerate() {
