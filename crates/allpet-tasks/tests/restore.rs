@@ -19,6 +19,7 @@ use std::sync::OnceLock;
 
 mod paired;
 mod trained;
+mod unpaired;
 use paired::{geometry, says, simulate, simulate_with};
 use trained::{run, trained};
 

@@ -1,18 +1,12 @@
 //! Restoration without pairs by a tiny foundation: the counts pull, the same bytes however the work is split, wrong requests named.
 
-// Helpers outside `#[test]` functions fail by panicking, as the tests do.
-#![allow(clippy::unwrap_used)]
-
+use crate::paired::{geometry, says, simulate};
+use crate::trained::foundation;
 use allpet_core::{Dataset, ParallelGeometry, Region, Task, Tracer};
 use allpet_tasks::{Error, Head, LowDose, Restored, UnpairedRequest, restore_unpaired};
 use ndarray::{Array3, ArrayView3, Axis, Ix3, s};
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
-
-mod paired;
-mod trained;
-use paired::{geometry, says, simulate};
-use trained::foundation;
 
 fn inputs() -> ArrayView3<'static, f32> {
     static DATA: OnceLock<Dataset> = OnceLock::new();
