@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# From nothing to crates/allpet/weights/tasks.safetensors and the U-Net it is compared with: 500 simulated pairs for each task
-# (low dose at 1/4 and at 1/100), then both runs from the shipped `small` weights on (docs/model-card-tasks.md). Run it at the
-# root of the repository; a run that was stopped goes on where it was. `allpet reproduce tasks` does the same and judges both.
+# From nothing to crates/allpet/weights/{tasks,pairs}.safetensors and the U-Net that the first is compared with: 500 simulated pairs
+# for each task (low dose at 1/4 and at 1/100), then the runs from the shipped `small` weights on (docs/model-card-tasks.md,
+# docs/model-card-pairs.md). Run it at the root of the repository; a run that was stopped goes on where it was. `allpet reproduce
+# tasks` does the same for the tasks and judges both.
 set -euo pipefail
 out=${1:-runs/tasks}
 mkdir -p "$out"
@@ -19,4 +20,5 @@ for task in attenuation delayed conversion separation; do simulate "$task" --tas
 
 allpet train task --config docs/recipes/tasks.toml --data "$data" --out "$out/ours" --resume
 allpet train task --config docs/recipes/tasks-unet.toml --data "$data" --out "$out/unet" --resume
-echo "$out/ours/model.safetensors"
+allpet train pairs --config docs/recipes/pairs.toml --data "$data" --out "$out/pairs" --resume
+echo "$out/ours/model.safetensors $out/pairs/model.safetensors"

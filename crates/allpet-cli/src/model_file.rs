@@ -51,15 +51,22 @@ pub(crate) fn load_tasks(path: Option<&Path>, device: &Device) -> Result<Restore
     }
 }
 
-/// The model of pairs of `--model`, and where it is from; none ships with allpet.
+/// The model of pairs of `--model`, else the shipped one, and where it is from.
 pub(crate) fn load_pairs(path: Option<&Path>, device: &Device) -> Result<(PairSynthesizer, Value)> {
-    let Some(path) = path else {
-        return given(
-            "--task without --model; no model of pairs ships with allpet, expected --model with a file of `allpet train pairs`",
-        );
+    let (name, bytes, model) = match path {
+        Some(path) => {
+            let (name, bytes) = (path.display().to_string(), read(path)?);
+            let model = PairSynthesizer::from_bytes(&name, &bytes, device)?;
+            (name, Cow::from(bytes), model)
+        }
+        None => {
+            let Some(bytes) = allpet::pretrained_pairs_bytes() else {
+                return no_weights();
+            };
+            let model = allpet::pretrained_pairs(device).map_err(|e| Fault::Other(e.to_string()))?;
+            (SHIPPED.to_owned(), Cow::from(bytes), model)
+        }
     };
-    let (name, bytes) = (path.display().to_string(), read(path)?);
-    let model = PairSynthesizer::from_bytes(&name, &bytes, device)?;
     let origin = origin(&name, &bytes, model.description());
     Ok((model, origin))
 }

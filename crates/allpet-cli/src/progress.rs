@@ -2,6 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -33,4 +34,25 @@ pub(crate) fn stop_flag() -> &'static AtomicBool {
 /// Whether an interruption was asked for.
 pub(crate) fn stopped() -> bool {
     STOP.load(Ordering::SeqCst)
+}
+
+/// For work that tells how far it is, shows nothing, and ends early when the user says so.
+pub(crate) fn unless_stopped(_done: usize, _total: usize) -> ControlFlow<()> {
+    match stopped() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
+}
+
+/// Work that tells its evaluations, behind a bar, until it ends or Ctrl-C stops it.
+pub(crate) fn watched<T>(work: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> T) -> T {
+    stop_flag();
+    let bar = bar(0, "evaluations");
+    let done = work(&mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+        unless_stopped(done, total)
+    });
+    bar.finish_and_clear();
+    done
 }

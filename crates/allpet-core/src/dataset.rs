@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, all_faults};
 use crate::{ParallelGeometry, Prompt, check_finite};
-use ndarray::ArrayD;
+use ndarray::{ArrayD, Axis};
 use std::collections::BTreeMap;
 
 /// Named arrays with a common leading sample axis.
@@ -83,6 +83,33 @@ impl Dataset {
             check_finite(name, array.view())?;
         }
         Ok(())
+    }
+
+    /// The samples at `places`, in that order, as a dataset of their own.
+    ///
+    /// # Errors
+    /// Places beyond the last sample; what [`Dataset::validate`] says of lengths.
+    pub fn select(&self, places: &[usize]) -> Result<Self> {
+        self.validate()?;
+        let n = self.len();
+        let beyond = places.iter().find(|place| **place >= n);
+        let fault = beyond.map(|place| format!("sample {place} of {n}; expected one below {n}"));
+        all_faults("selection", fault.into_iter().collect())?;
+        let select = |array: &ArrayD<f32>| array.select(Axis(0), places);
+        Ok(Self {
+            arrays: self
+                .arrays
+                .iter()
+                .map(|(name, array)| (name.clone(), select(array)))
+                .collect(),
+            subjects: places.iter().map(|place| self.subjects[*place]).collect(),
+            prompts: match self.prompts.is_empty() {
+                true => Vec::new(),
+                false => places.iter().map(|place| self.prompts[*place]).collect(),
+            },
+            geometry: self.geometry,
+            metadata: self.metadata.clone(),
+        })
     }
 
     /// The distinct subjects, sorted.

@@ -250,3 +250,28 @@ fn a_file_appears_whole_or_not_at_all() {
             .contains("none")
     );
 }
+
+#[test]
+fn samples_are_selected_with_all_that_belongs_to_them() {
+    let input = ndarray::ArrayD::from_shape_fn(ndarray::IxDyn(&[4, 2, 3]), |i| (i[0] * 10 + i[2]) as f32);
+    let data = Dataset {
+        arrays: [("input".to_owned(), input.clone())].into(),
+        subjects: vec![7, 8, 8, 9],
+        prompts: Tracer::ALL
+            .iter()
+            .chain(&[Tracer::ALL[0]])
+            .map(|t| Prompt::pet(*t, Region::Brain))
+            .collect(),
+        ..Dataset::default()
+    };
+    let some = data.select(&[3, 1]).unwrap();
+    assert_eq!((some.len(), &some.subjects[..]), (2, &[9, 8][..]));
+    assert_eq!(some.prompts, [data.prompts[3], data.prompts[1]]);
+    assert_eq!(
+        some.array("input").unwrap().index_axis(ndarray::Axis(0), 0),
+        input.index_axis(ndarray::Axis(0), 3)
+    );
+    assert!(data.select(&[]).unwrap().is_empty());
+    let error = data.select(&[0, 4]).unwrap_err().to_string();
+    assert!(error.contains("sample 4 of 4"), "{error}");
+}

@@ -42,7 +42,7 @@
 //! ```
 //!
 //! With a model, [`foundation::Foundation::synthesise`] turns prompts into sinograms, and [`tasks::Restorer::restore`] restores
-//! sinograms; [`pretrained()`] and [`pretrained_tasks()`] are the models that ship with the crate (feature `pretrained`).
+//! sinograms; [`pretrained()`], [`pretrained_tasks()`] and [`pretrained_pairs()`] are the models that ship with the crate (feature `pretrained`).
 
 pub use allpet_autoencoder as autoencoder;
 pub use allpet_core as core;
@@ -61,7 +61,10 @@ pub use candle_core as candle;
 
 mod pretrained;
 
-pub use pretrained::{Error, pretrained, pretrained_bytes, pretrained_tasks, pretrained_tasks_bytes};
+pub use pretrained::{
+    Error, pretrained, pretrained_bytes, pretrained_pairs, pretrained_pairs_bytes, pretrained_tasks,
+    pretrained_tasks_bytes,
+};
 
 /// What most programs need.
 pub mod prelude {
@@ -73,6 +76,7 @@ pub mod prelude {
     pub use crate::foundation::{Foundation, ModelConfig, Synthesis, SynthesisRequest};
     pub use crate::mask::{MaskConfig, MaskGenerator};
     pub use crate::pretrained;
+    pub use crate::pretrained_pairs;
     pub use crate::pretrained_tasks;
     pub use crate::radon::{Fbp, Filter, LinearOperator, Osem, OsemConfig, Projector};
     pub use crate::sim::{Split, SynthesisConfig, TaskConfig, simulate_synthesis, simulate_task};

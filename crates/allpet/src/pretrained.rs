@@ -1,7 +1,7 @@
 //! The models that ship with the crate.
 
 use allpet_foundation::Foundation;
-use allpet_tasks::Restorer;
+use allpet_tasks::{PairSynthesizer, Restorer};
 use candle_core::Device;
 
 /// The preset `small`: 128 views × 128 bins of 4 mm.
@@ -16,6 +16,12 @@ static TASKS: Option<&[u8]> = Some(include_bytes!("../weights/tasks.safetensors"
 #[cfg(not(feature = "pretrained"))]
 static TASKS: Option<&[u8]> = None;
 
+/// Pairs of the five tasks, drawn.
+#[cfg(feature = "pretrained")]
+static PAIRS: Option<&[u8]> = Some(include_bytes!("../weights/pairs.safetensors"));
+#[cfg(not(feature = "pretrained"))]
+static PAIRS: Option<&[u8]> = None;
+
 /// What can be wrong with a shipped model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -26,7 +32,7 @@ pub enum Error {
     /// The model does not load.
     #[error(transparent)]
     Foundation(#[from] allpet_foundation::Error),
-    /// The model of the tasks does not load.
+    /// The model of the tasks, or that of their pairs, does not load.
     #[error(transparent)]
     Tasks(#[from] allpet_tasks::Error),
 }
@@ -62,4 +68,23 @@ pub fn pretrained_tasks(device: &Device) -> Result<Restorer, Error> {
 /// Its file, if the feature `pretrained` is on.
 pub fn pretrained_tasks_bytes() -> Option<&'static [u8]> {
     TASKS
+}
+
+/// The shipped model that draws pairs of the five tasks, input and target, with the settings of [`pretrained_tasks`]; 128 views ×
+/// 128 bins of 4 mm.
+///
+/// # Errors
+/// [`Error::NoWeights`] without the feature `pretrained`; the model does not fit on the device.
+pub fn pretrained_pairs(device: &Device) -> Result<PairSynthesizer, Error> {
+    let bytes = pretrained_pairs_bytes().ok_or(Error::NoWeights)?;
+    Ok(PairSynthesizer::from_bytes(
+        "the shipped model of pairs",
+        bytes,
+        device,
+    )?)
+}
+
+/// Its file, if the feature `pretrained` is on.
+pub fn pretrained_pairs_bytes() -> Option<&'static [u8]> {
+    PAIRS
 }

@@ -287,19 +287,7 @@ fn by_output(values: &Array4<f32>, leading: &[usize]) -> Result<ArrayD<f32>> {
 fn watched(
     work: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> allpet::tasks::Result<Restored>,
 ) -> Result<Restored> {
-    progress::stop_flag();
-    let bar = progress::bar(0, "evaluations");
-    let restored = work(&mut |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-        if progress::stopped() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    });
-    bar.finish_and_clear();
-    restored.map_err(|e| match e {
+    progress::watched(work).map_err(|e| match e {
         Error::Stopped { done, total } => Fault::Other(format!(
             "interrupted after {done} of {total} sinograms; nothing was written"
         )),

@@ -100,8 +100,8 @@ fn what_cannot_be_drawn_is_one_line() {
             &["model of pairs", "foundation"],
         ),
         (
-            "synthesize --task low-dose --out o",
-            &["--model", "allpet train pairs"],
+            "synthesize --model p/model.safetensors --task low-dose --dose 0.5 --out o",
+            &["no pairs of low-dose (0.5)", "low-dose (0.25)"],
         ),
         ("synthesize --task attenuation --masks --out o", &["--masks"]),
         (

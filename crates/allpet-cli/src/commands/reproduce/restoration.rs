@@ -16,7 +16,6 @@ use allpet::tasks::study::{Cases, Cell, Row, cell};
 use allpet::tasks::{RestoreRequest, Restored, Restorer, TaskRun, train_tasks};
 use allpet::train::{JsonLines, Observer};
 use ndarray::ArrayView4;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
@@ -175,15 +174,12 @@ fn restore(cases: &Cases, model: &Restorer, walks: Walks) -> Result<Restored> {
         first_estimates: (cases.geometry == *model.geometry()).then(|| cases.first_estimates.clone()),
         ..RestoreRequest::new(cases.task)
     };
-    Ok(
-        model.restore_resampled(cases.inputs.view(), &cases.geometry, &request, &mut |_, _| {
-            if progress::stopped() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })?,
-    )
+    Ok(model.restore_resampled(
+        cases.inputs.view(),
+        &cases.geometry,
+        &request,
+        &mut progress::unless_stopped,
+    )?)
 }
 
 /// A section: heading, what was judged, and the table, with differences to the row named `beside`.

@@ -18,7 +18,6 @@ use allpet::radon::{Fbp, Filter};
 use allpet::sim::{Split, SynthesisConfig, simulate_synthesis};
 use ndarray::{Array3, ArrayView3, Axis, Ix3, stack};
 use serde_json::{Value, json};
-use std::ops::ControlFlow;
 
 /// Prompts of a slice in the training data of the shipped weights (docs/recipes/small.sh).
 const COUNTS: f64 = 1e7;
@@ -113,10 +112,7 @@ fn judge(
         },
         ..SynthesisRequest::default()
     };
-    let generated = model.synthesise(&request, &mut |_, _| match progress::stopped() {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    })?;
+    let generated = model.synthesise(&request, &mut progress::unless_stopped)?;
     let held_out_data = simulate(&SynthesisConfig {
         tracers: prompt.tracer.into_iter().collect(),
         regions: prompt.region.into_iter().collect(),

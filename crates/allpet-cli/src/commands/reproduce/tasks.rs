@@ -1,7 +1,7 @@
 //! The five tasks: data, training, and every way to restore in one harness ([`allpet::tasks::study`]).
 
 use super::restoration::{
-    UNET, Walks, Workshop, given, on_range, recipe, restored, section, test_set, train_set,
+    UNET, Walks, Workshop, given, measured, on_range, recipe, restored, section, test_set, train_set,
 };
 use super::{Args, finish, kept};
 use crate::fault::Result;
@@ -10,12 +10,13 @@ use crate::progress;
 use crate::report::{Report, note};
 use allpet::candle::Device;
 use allpet::core::{ParallelGeometry, Task};
+use allpet::foundation::Foundation;
 use allpet::sim::TaskConfig;
 use allpet::sim::simulate_task;
 use allpet::sim::tasks::{LowDose, PairedTask};
 use allpet::tasks::classical::UniformWater;
 use allpet::tasks::study::{Cases, Row};
-use allpet::tasks::{Downstream, Restorer};
+use allpet::tasks::{Downstream, Restorer, UnpairedRequest, restore_unpaired};
 use ndarray::{Array4, Axis};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -77,8 +78,8 @@ pub(super) fn run(args: &Args) -> Result<Report> {
     progress::stop_flag();
     let device = args.device.cpu()?;
     let scale = Scale::of(args.quick);
-    let own = model_file::load(None, &device)?.model.config().geometry;
-    let sets = sets(&scale, own)?;
+    let foundation = model_file::load(None, &device)?.model;
+    let sets = sets(&scale, foundation.config().geometry)?;
     let ours = obtain(args, "ours", OURS, args.model.as_deref(), &scale, &sets, &device)?;
     let unet = obtain(
         args,
@@ -94,7 +95,12 @@ pub(super) fn run(args: &Args) -> Result<Report> {
     for set in &sets {
         let value = kept(&args.out, args.resume, &format!("tasks-{}", set.id), || {
             note(&format!("{}: restoring", set.title));
-            judge(set, &ours, &unet, &scale, args.quick)
+            let models = Models {
+                ours: &ours,
+                unet: &unet,
+                foundation: &foundation,
+            };
+            judge(set, &models, &scale, args.quick)
         })?;
         text.push_str(value["markdown"].as_str().unwrap_or_default());
         all.insert(set.id.to_owned(), value);
@@ -229,8 +235,16 @@ fn obtain(
     })
 }
 
+/// What restores.
+struct Models<'a> {
+    ours: &'a Restorer,
+    unet: &'a Restorer,
+    foundation: &'a Foundation,
+}
+
 /// Every way to restore a set, and its table.
-fn judge(set: &Set, ours: &Restorer, unet: &Restorer, scale: &Scale, quick: bool) -> Result<Value> {
+fn judge(set: &Set, models: &Models<'_>, scale: &Scale, quick: bool) -> Result<Value> {
+    let Models { ours, unet, .. } = *models;
     let data = simulate_task(&set.config, &|_| {})?;
     let cases = Cases::new(&data)?;
     let mut rows = vec![given(&cases, "input", cases.unrestored().view())?];
@@ -257,6 +271,7 @@ fn judge(set: &Set, ours: &Restorer, unet: &Restorer, scale: &Scale, quick: bool
     )?);
     rows.push(on_range(&cases, ours, "bridge, 1 eval., onto the range")?);
     if !set.shifted {
+        rows.extend(without_pairs(&cases, models.foundation, quick)?);
         rows.push(ceiling(&cases, ours)?);
     }
     let markdown = section(set.title, &set.config, &rows, UNET, quick)?;
@@ -284,6 +299,32 @@ fn water(cases: &Cases) -> Result<Option<Row>> {
         None,
         seconds,
     )?))
+}
+
+/// Low dose by the foundation alone, kept to the counts.
+fn without_pairs(cases: &Cases, foundation: &Foundation, quick: bool) -> Result<Option<Row>> {
+    let Downstream::LowDose(task) = cases.task else {
+        return Ok(None);
+    };
+    let all = UnpairedRequest::new(task);
+    let request = UnpairedRequest {
+        shown: cases.shown.clone(),
+        samples: if quick { 2 } else { all.samples },
+        steps: if quick { 2 } else { all.steps },
+        first_estimates: Some(cases.first_estimates.clone()),
+        ..all
+    };
+    let row = measured(cases, "without pairs, mean of 8", request.samples, || {
+        let inputs = cases.inputs.view();
+        Ok(restore_unpaired(
+            foundation,
+            inputs,
+            &cases.geometry,
+            &request,
+            &mut progress::unless_stopped,
+        )?)
+    })?;
+    Ok(Some(row))
 }
 
 /// The autoencoder's round trip of the truth.

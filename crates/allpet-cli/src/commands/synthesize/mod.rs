@@ -7,14 +7,12 @@ mod single;
 use crate::fault::{Fault, Result, given};
 use crate::options::{Device, fits_in_memory};
 use crate::output;
-use crate::progress;
 use crate::report::Report;
 use crate::task_settings::TaskSettings;
 use allpet::core::{ImageGrid, Modality, ParallelGeometry, Prompt, Region, Task, Tracer};
 use allpet::radon::{Fbp, Filter};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 /// Generate sinograms from a prompt
@@ -24,7 +22,7 @@ use std::path::PathBuf;
 /// the task are drawn jointly, [count, 2, ..], and the folder also holds pairs.safetensors for `allpet train task`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Model, .safetensors [default: the one that ships with allpet; with --task a file of `allpet train pairs`]
+    /// Model, .safetensors; with --task one of `allpet train pairs` [default: the one that ships with allpet]
     #[arg(long)]
     model: Option<PathBuf>,
     /// What to show, such as "brain with 18F-FDG", "chest or abdomen with 68Ga-PSMA", "CT of the abdomen"
@@ -190,22 +188,6 @@ fn samples<T: Serialize>(first: u64, prompts: &[Prompt], inconsistency: &[T]) ->
             })
         })
         .collect()
-}
-
-/// Work that tells its evaluations, behind a bar, until it ends or Ctrl-C stops it.
-fn watched<T>(work: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> T) -> T {
-    progress::stop_flag();
-    let bar = progress::bar(0, "evaluations");
-    let done = work(&mut |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-        match progress::stopped() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    });
-    bar.finish_and_clear();
-    done
 }
 
 fn stopped(done: usize, total: usize, what: &str) -> Fault {

@@ -1,10 +1,11 @@
 //! Pairs of a task, input and target drawn jointly.
 
 use super::results::{Results, in_geometry};
-use super::{Args, provenance_of, samples, stopped, watched};
+use super::{Args, provenance_of, samples, stopped};
 use crate::fault::{Result, given};
 use crate::model_file;
 use crate::output;
+use crate::progress;
 use crate::report::Report;
 use allpet::candle::Device;
 use allpet::core::{Modality, Region, Task, Tracer};
@@ -24,10 +25,11 @@ pub(super) fn run(args: &Args, task: Task, device: &Device) -> Result<Report> {
     let (model, origin) = model_file::load_pairs(args.model.as_deref(), device)?;
     let own = *model.geometry();
     let (geometry, fbp) = args.prepare(&own, 2)?;
-    let made = watched(|progress| model.synthesise_pairs(&request, progress)).map_err(|e| match e {
-        Error::Stopped { done, total } => stopped(done, total, "pairs"),
-        other => other.into(),
-    })?;
+    let made =
+        progress::watched(|progress| model.synthesise_pairs(&request, progress)).map_err(|e| match e {
+            Error::Stopped { done, total } => stopped(done, total, "pairs"),
+            other => other.into(),
+        })?;
     let member = |sinograms: &Array3<f32>| in_geometry(sinograms, &own, &geometry);
     let both = [member(&made.inputs)?, member(&made.targets)?];
     let (count, views, bins) = both[0].dim();

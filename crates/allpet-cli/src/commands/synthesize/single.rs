@@ -1,10 +1,11 @@
 //! One sinogram a sample.
 
 use super::results::{Results, in_geometry};
-use super::{Args, provenance_of, samples, stopped, watched};
+use super::{Args, provenance_of, samples, stopped};
 use crate::fault::Result;
 use crate::model_file;
 use crate::output;
+use crate::progress;
 use crate::report::Report;
 use allpet::candle::Device;
 use allpet::core::{Modality, ParallelGeometry};
@@ -98,7 +99,7 @@ fn provenance(
 }
 
 fn synthesise(model: &Foundation, request: &SynthesisRequest) -> Result<Synthesis> {
-    watched(|progress| model.synthesise(request, progress)).map_err(|e| match e {
+    progress::watched(|progress| model.synthesise(request, progress)).map_err(|e| match e {
         Error::Stopped { done, total } => stopped(done, total, "samples"),
         other => other.into(),
     })
