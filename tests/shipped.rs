@@ -4,7 +4,7 @@
 
 use allpet::foundation::RunConfig;
 use allpet::prelude::*;
-use allpet::tasks::TaskRun;
+use allpet::tasks::{PairRun, TaskRun};
 use ndarray::Axis;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -57,6 +57,73 @@ fn the_file_of_the_tasks_is_what_its_recipe_makes() {
     let foundation = pretrained(&Device::Cpu).unwrap();
     assert_eq!(model.config().autoencoder, foundation.config().autoencoder);
     assert_eq!(model.config().geometry, foundation.config().geometry);
+}
+
+#[test]
+fn the_file_of_pairs_is_what_its_recipe_makes() {
+    let model = pretrained_pairs(&Device::Cpu).unwrap();
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes/pairs.toml");
+    let recipe: PairRun = toml::from_str(&std::fs::read_to_string(recipe).unwrap()).unwrap();
+    let said = |key: &str| model.description().training[key].clone();
+    assert_eq!(said("steps"), recipe.train.steps.to_string());
+    assert_eq!(said("batch"), recipe.train.batch.to_string());
+    assert_eq!(said("rate"), recipe.train.rate.to_string());
+    assert_eq!(said("seed"), recipe.train.seed.to_string());
+    assert_eq!(said("sinograms"), "3000");
+    assert_eq!(model.pairs().goal, recipe.goal);
+    // Pairs of what the shipped model of the tasks restores, in its geometry.
+    let tasks = pretrained_tasks(&Device::Cpu).unwrap();
+    assert_eq!(model.tasks(), tasks.tasks().tasks);
+    assert_eq!(model.geometry(), tasks.geometry());
+}
+
+/// An input is drawn beside its target: restored, it is nearer to it than to another of the same kind.
+#[test]
+fn a_drawn_input_belongs_to_its_target() {
+    let (pairs, tasks) = (
+        pretrained_pairs(&Device::Cpu).unwrap(),
+        pretrained_tasks(&Device::Cpu).unwrap(),
+    );
+    let task = Downstream::new(Task::LowDose).unwrap();
+    let shown = vec![(Some(Tracer::Fdg), Some(Region::Brain))];
+    let request = SynthesisOfPairs {
+        shown: shown.clone(),
+        count: 4,
+        sampler: "dpm++".into(),
+        steps: 12,
+        seed: 2,
+        ..SynthesisOfPairs::new(task)
+    };
+    let drawn = pairs
+        .synthesise_pairs(&request, &mut |_, _| ControlFlow::Continue(()))
+        .unwrap();
+    let request = RestoreRequest {
+        shown,
+        steps: 1,
+        ..RestoreRequest::new(task)
+    };
+    let restored = tasks
+        .restore(drawn.inputs.view(), &request, &mut |_, _| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    let error = |i: usize, target: usize| -> f64 {
+        let (x, y) = (
+            restored.mean.slice(ndarray::s![i, 0, .., ..]),
+            drawn.targets.index_axis(Axis(0), target),
+        );
+        let scale = y.sum() / x.sum();
+        x.iter()
+            .zip(&y)
+            .map(|(x, y)| f64::from(x * scale - y).powi(2))
+            .sum::<f64>()
+            / y.iter().map(|y| f64::from(*y).powi(2)).sum::<f64>()
+    };
+    for i in 0..4 {
+        let (own, other) = (error(i, i), error(i, (i + 1) % 4));
+        println!("pair {i}: {own:.4} to its own target, {other:.4} to another");
+        assert!(own < 0.7 * other);
+    }
 }
 
 #[test]
