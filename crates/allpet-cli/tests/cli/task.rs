@@ -60,6 +60,46 @@ fn a_stack_is_restored_and_keeps_its_counts() {
 }
 
 #[test]
+fn a_stack_is_restored_without_pairs_and_keeps_its_counts() {
+    let folder = Folder::new();
+    let input = low_dose(&folder);
+    let line = "task low-dose --without-pairs --in in.npy --steps 2 --samples 2 --seed 9";
+    let said = folder.json(&format!("{line} --out a.npy --uncertainty u.npy"));
+    assert_eq!(
+        (&said["shape"], &said["sampler"], &said["without_pairs"]),
+        (
+            &serde_json::json!([3, 128, 128]),
+            &serde_json::json!("ddim"),
+            &serde_json::json!(true)
+        )
+    );
+    for (before, after) in input.outer_iter().zip(read3(&folder.path("a.npy")).outer_iter()) {
+        let ratio = sum(&after.to_owned().into_dyn()) / sum(&before.to_owned().into_dyn());
+        assert!((ratio - 4.0).abs() < 1e-4, "{ratio}");
+    }
+    assert!(read3(&folder.path("u.npy")).iter().any(|v| *v > 0.0));
+    folder.ok(&format!("{line} --batch 1 --out b.npy"));
+    assert_eq!(folder.bytes("a.npy"), folder.bytes("b.npy"));
+    for (line, words) in [
+        (
+            "task attenuation --without-pairs --region brain --in in.npy --out o.npy",
+            &["--without-pairs", "attenuation", "low-dose"][..],
+        ),
+        (
+            "task low-dose --without-pairs --roi r.npy --in in.npy --out o.npy",
+            &["--without-pairs", "--roi"],
+        ),
+        (
+            "task low-dose --without-pairs --sampler dbim2 --in in.npy --out o.npy",
+            &["dbim2"],
+        ),
+    ] {
+        folder.fails(2, line, words);
+        assert!(!folder.path("o.npy").exists(), "{line}");
+    }
+}
+
+#[test]
 fn separation_gives_two_that_add_up_and_other_sizes_are_resampled_when_asked() {
     let folder = Folder::new();
     folder.ok("simulate --task separation --split test --count 2 --subjects 2 --seed 5 --out d.safetensors");
