@@ -7,7 +7,7 @@ use allpet_nn::{
     Conv2d, GroupNorm, Init, Params, ResidualBlock, Window, add, depth_to_space, space_to_depth,
     upsample_nearest,
 };
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 
 /// Channels of `C_all`.
 pub const CHANNELS: usize = 3;
@@ -41,6 +41,8 @@ pub struct Autoencoder {
     up: Vec<Level>,
     leave: (GroupNorm, Conv2d),
     recompute: bool,
+    /// Of what passes through, ends and shortcuts excepted.
+    activations: DType,
 }
 
 /// The residual blocks of a level, and the convolution that follows on the way to the next.
@@ -146,6 +148,7 @@ impl Autoencoder {
             ),
             config: config.clone(),
             recompute: false,
+            activations: params.activations(),
         })
     }
 
@@ -176,7 +179,8 @@ impl Autoencoder {
                 got: format!("{channels} channels of {views} views x {bins} bins"),
             });
         }
-        let mut x = self.enter.forward(&space_to_depth(c_all, self.config.patch)?)?;
+        let blocks = space_to_depth(c_all, self.config.patch)?.to_dtype(self.activations)?;
+        let mut x = self.enter.forward(&blocks)?;
         for level in &self.down {
             x = level.blocks(x, self.recompute)?;
             if let Some(next) = &level.next {
@@ -184,6 +188,7 @@ impl Autoencoder {
             }
         }
         let x = self.to_latent.1.forward(&self.to_latent.0.forward(&x)?)?;
+        let x = x.to_dtype(c_all.dtype())?;
         let linear = self
             .encoder_shortcut
             .forward(&space_to_depth(c_all, self.config.factor())?)?;
@@ -240,7 +245,7 @@ impl Autoencoder {
         }
         let code = self.quantise(latent)?;
         let linear = depth_to_space(&self.decoder_shortcut.forward(&code)?, self.config.factor())?;
-        let mut x = self.from_latent.forward(&code)?;
+        let mut x = self.from_latent.forward(&code.to_dtype(self.activations)?)?;
         for level in &self.up {
             x = level.blocks(x, self.recompute)?;
             if let Some(next) = &level.next {
@@ -248,6 +253,7 @@ impl Autoencoder {
             }
         }
         let x = self.leave.1.forward(&self.leave.0.forward(&x)?)?;
+        let x = x.to_dtype(linear.dtype())?;
         Ok(add(&depth_to_space(&x, self.config.patch)?, &linear)?)
     }
 }

@@ -68,7 +68,7 @@ impl Geometry {
 /// Where something is computed.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Device {
-    /// Where to compute: cpu, or cuda:0 where this build has it (projector and filtered back-projection)
+    /// Where to compute: cpu, or cuda:0 where this build has it (project, adjoint, reconstruct with fbp, train)
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: String,
 }

@@ -130,7 +130,7 @@ pub fn train_autoencoder(
     let model = config.model_for(data)?;
     let train = &config.train;
     let source = source(&model, data, train, place.device)?;
-    let params = Params::new(train.seed, place.device);
+    let params = train.precision.on(Params::new(train.seed, place.device))?;
     let autoencoder = Autoencoder::new(&params.sub("autoencoder"), &model.autoencoder)?;
     let autoencoder = autoencoder.recomputing(train.recompute);
     let objective = AutoencoderObjective {
@@ -182,7 +182,7 @@ pub fn train_foundation(
     let (frozen, autoencoder) = load_autoencoder(path, &model, place.device)?;
     let source = source(&model, data, train, place.device)?;
     let statistics = Statistics::measure(&autoencoder, &source, (256 / train.batch.max(1)).max(1) as u64)?;
-    let params = Params::new(train.seed, place.device);
+    let params = train.precision.on(Params::new(train.seed, place.device))?;
     let objective = FoundationObjective {
         denoiser: Denoiser::new(&params.sub("denoiser"), &model)?.recomputing(train.recompute),
         process: model.process.build()?,

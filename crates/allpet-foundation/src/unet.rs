@@ -225,6 +225,8 @@ pub struct UNet {
     leave: (GroupNorm, Conv2d),
     frequencies: usize,
     recompute: bool,
+    /// Of what passes through, ends excepted.
+    activations: DType,
 }
 
 impl UNet {
@@ -329,6 +331,7 @@ impl UNet {
             ),
             frequencies: e / 2,
             recompute: false,
+            activations: params.activations(),
         })
     }
 
@@ -382,8 +385,9 @@ impl UNet {
     /// # Errors
     /// Shapes that do not fit.
     pub fn body(&self, inputs: &Tensor, embedding: &Tensor, attention: Option<&Tensor>) -> Result<Tensor> {
-        let mut attention = attention.cloned();
-        let mut x = gated(self.enter.forward(inputs)?, attention.as_ref())?;
+        let mut attention = attention.map(|m| m.to_dtype(self.activations)).transpose()?;
+        let entering = self.enter.forward(&inputs.to_dtype(self.activations)?)?;
+        let mut x = gated(entering, attention.as_ref())?;
         let mut skips = vec![x.clone()];
         for (stages, halve) in &self.down {
             for stage in stages {
@@ -410,7 +414,8 @@ impl UNet {
                 x = upsample_nearest(&double.forward(&x)?)?;
             }
         }
-        Ok(self.leave.1.forward(&self.leave.0.forward(&x)?)?)
+        let left = self.leave.1.forward(&self.leave.0.forward(&x)?)?;
+        Ok(left.to_dtype(inputs.dtype())?)
     }
 
     /// Sines and cosines of the time at geometric frequencies from 1 to 1/10,000 (Vaswani et al. 2017).

@@ -4,10 +4,12 @@
 //! at a time and transposed (`[key, query]`), so that the softmax runs along the lanes; the backward pass computes them
 //! again (Dao et al. 2022).
 
-use crate::cpu::floats;
+use crate::cpu::{floats, has_kernels};
 use crate::elementwise::exp;
 use crate::lanes::{Aligned, Kernel, Slot, Start, Sum, flipped, transpose, vectorised};
 use crate::tape::apply1;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -20,7 +22,7 @@ pub fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     if heads == 0 || c3 % (3 * heads) != 0 {
         bail!("attention: {c3} channels are not queries, keys and values of {heads} heads");
     }
-    if qkv.device().is_cpu() {
+    if qkv.device().is_cpu() || has_kernels(qkv) {
         return apply1(&qkv.contiguous()?, Attention { heads });
     }
     let (d, n) = (c3 / 3 / heads, h * w);
@@ -274,7 +276,17 @@ impl CustomOp1 for Attention {
         Ok((CpuStorage::F32(out), Shape::from((b, c, h, w))))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, lx: &Layout) -> Result<(CudaStorage, Shape)> {
+        crate::cuda::device::attention(self.heads, (x, lx))
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let tensors = [&x.contiguous()?, &grad.contiguous()?];
+            return crate::cuda::device::attention_gradient(self.heads, tensors).map(Some);
+        }
         let op = AttentionGradient { heads: self.heads };
         Ok(Some(x.contiguous()?.apply_op2_no_bwd(&grad.contiguous()?, &op)?))
     }

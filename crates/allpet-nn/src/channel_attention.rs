@@ -5,14 +5,16 @@
 //! `dP = dO·vᵀ`: `dv = Pᵀ·dO`, `dZ = P∘(dP - Σ_j P∘dP)`, `dt = Σ dZ∘S`, `G = t·dZ`,
 //! `dq = (G·k̂ - diag(Σ_j G∘S)·q̂)/|q|` and likewise `dk` with `Gᵀ`.
 
-use crate::cpu::floats;
+use crate::cpu::{floats, has_kernels, parameter};
 use crate::lanes::{Kernel, Slot, Start, Sum, flipped, transpose, vectorised};
 use crate::tape::apply2;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// Rows shorter than this are not stretched to length 1.
-const LEAST_NORM: f32 = 1e-12;
+pub(crate) const LEAST_NORM: f32 = 1e-12;
 
 /// `qkv [B, 3C, H, W]` (queries, keys, values stacked on the channels), `temperature [heads]` → `[B, C, H, W]`.
 ///
@@ -24,8 +26,8 @@ pub fn channel_attention(qkv: &Tensor, temperature: &Tensor) -> Result<Tensor> {
     if heads == 0 || c3 == 0 || c3 % (3 * heads) != 0 {
         bail!("channel attention: {c3} channels are not queries, keys and values of {heads} heads");
     }
-    if qkv.device().is_cpu() && qkv.dtype() == DType::F32 {
-        return apply2(&qkv.contiguous()?, &temperature.contiguous()?, ChannelAttention);
+    if has_kernels(qkv) {
+        return apply2(&qkv.contiguous()?, &parameter(temperature)?, ChannelAttention);
     }
     let parts = qkv.reshape((b, 3, heads, c3 / 3 / heads, h * w))?;
     let part = |i: usize| parts.narrow(1, i, 1)?.squeeze(1)?.contiguous();
@@ -249,6 +251,17 @@ impl CustomOp2 for ChannelAttention {
         Ok((CpuStorage::F32(out), Shape::from(shape)))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        lx: &Layout,
+        t: &CudaStorage,
+        lt: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        crate::cuda::device::channel_attention([(x, lx), (t, lt)])
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -256,6 +269,11 @@ impl CustomOp2 for ChannelAttention {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let [dx, dt] = crate::cuda::device::channel_attention_gradient([x, t, &grad.contiguous()?])?;
+            return Ok((Some(dx), Some(dt)));
+        }
         // One operator has one result, so dx comes back with a temperature's gradient for each head behind it.
         let all = x.apply_op3_no_bwd(t, &grad.contiguous()?, &Gradient)?;
         let (length, heads) = (x.elem_count(), t.elem_count());

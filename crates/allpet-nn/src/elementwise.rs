@@ -1,8 +1,10 @@
 //! Sums of tensors, and slice loops shared by the operators: lane-parallel sums and a vectorisable exponential.
 
-use crate::cpu::floats;
+use crate::cpu::{floats, has_kernels};
 use crate::lanes::{Slot, filled, vectorised};
 use crate::tape::apply2;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, InplaceOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -17,7 +19,7 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     if x.dims() != y.dims() {
         bail!("sum of {:?} and {:?}; expected one shape", x.dims(), y.dims());
     }
-    if x.device().is_cpu() && x.dtype() == DType::F32 && y.dtype() == DType::F32 {
+    if has_kernels(x) && has_kernels(y) && x.dtype() == y.dtype() {
         apply2(&x.contiguous()?, &y.contiguous()?, Add)
     } else {
         x + y
@@ -41,6 +43,17 @@ impl CustomOp2 for Add {
         let (x, y) = (floats("sum", x, lx)?, floats("sum", y, ly)?);
         let out = join(x, y, |x, y| x + y);
         Ok((CpuStorage::F32(out), lx.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        lx: &Layout,
+        y: &CudaStorage,
+        ly: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        crate::cuda::device::add([(x, lx), (y, ly)])
     }
 
     fn bwd(
@@ -69,7 +82,12 @@ pub fn mean_squared_error(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() && x.dtype() == DType::F32 && y.dtype() == DType::F32 {
         apply2(&x.contiguous()?, &y.contiguous()?, MeanSquaredError)
     } else {
-        (x - y)?.sqr()?.mean_all()
+        // Halves would lose what the mean is about.
+        let wide = |t: &Tensor| match t.dtype() {
+            DType::F16 | DType::BF16 => t.to_dtype(DType::F32),
+            _ => Ok(t.clone()),
+        };
+        (wide(x)? - wide(y)?)?.sqr()?.mean_all()
     }
 }
 
@@ -160,12 +178,12 @@ fn join(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
     unsafe { filled(x.len(), fill) }
 }
 
-/// `sum += term` where both are contiguous floats in host memory; false where they are not, and nothing was done.
+/// `sum += term` where both are without gaps and in memory that has kernels; false where they are not, and nothing was done.
 ///
 /// The caller knows that nobody else looks at the storage of `sum`.
 pub(crate) fn add_into(sum: &Tensor, term: &Tensor) -> Result<bool> {
-    let plain = |t: &Tensor| t.device().is_cpu() && t.dtype() == DType::F32 && t.is_contiguous();
-    if !plain(sum) || !plain(term) || sum.dims() != term.dims() {
+    let plain = |t: &Tensor| has_kernels(t) && t.is_contiguous();
+    if !plain(sum) || !plain(term) || sum.dims() != term.dims() || sum.dtype() != term.dtype() {
         return Ok(false);
     }
     sum.inplace_op2(term, &AddInto)?;
@@ -195,6 +213,17 @@ impl InplaceOp2 for AddInto {
             .zip(term.par_chunks(CHUNK))
             .for_each(|(sum, term)| sum.iter_mut().zip(term).for_each(|(a, b)| *a += b));
         Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        sum: &mut CudaStorage,
+        layout: &Layout,
+        term: &CudaStorage,
+        term_layout: &Layout,
+    ) -> Result<()> {
+        crate::cuda::device::add_into(sum, layout, (term, term_layout))
     }
 }
 

@@ -1,10 +1,12 @@
 //! The gate of a gated feed-forward layer (Shazeer 2020; Restormer, Zamir et al. 2022): `gelu(a)·b` for channels `[a, b]`.
 
-use crate::cpu::floats;
+use crate::cpu::{floats, has_kernels};
 use crate::elementwise::exp;
 use crate::lanes::{Slot, filled, vectorised};
 use crate::tape::apply1;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// `x [B, 2C, H, W]` → `gelu(first half)·second half`, `[B, C, H, W]`, with the exact GELU `a·Φ(a)`.
@@ -16,7 +18,7 @@ pub fn gelu_gate(x: &Tensor) -> Result<Tensor> {
     if c == 0 || c % 2 != 0 {
         bail!("gelu gate: {c} channels; expected two halves");
     }
-    if x.device().is_cpu() && x.dtype() == DType::F32 {
+    if has_kernels(x) {
         return apply1(&x.contiguous()?, Gate);
     }
     let half = |i: usize| x.narrow(1, i * c / 2, c / 2)?.contiguous();
@@ -70,6 +72,11 @@ impl CustomOp1 for Gate {
         Ok((CpuStorage::F32(out), Shape::from((b, c / 2, h, w))))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, lx: &Layout) -> Result<(CudaStorage, Shape)> {
+        crate::cuda::device::gelu_gate((x, lx))
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         Ok(Some(x.apply_op2_no_bwd(&grad.contiguous()?, &Gradient)?))
     }
@@ -114,5 +121,16 @@ impl CustomOp2 for Gradient {
         // SAFETY: every sample writes both halves of its channels.
         let out = unsafe { filled(x.len(), fill) };
         Ok((CpuStorage::F32(out), lx.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        lx: &Layout,
+        grad: &CudaStorage,
+        lg: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        crate::cuda::device::gelu_gate_gradient([(x, lx), (grad, lg)])
     }
 }

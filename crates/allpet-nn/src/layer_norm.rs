@@ -1,10 +1,12 @@
 //! LayerNorm (Ba et al. 2016) over the last axis: `y = weight·(x - mean)/√(variance + ε) + bias`, one pass each way.
 
-use crate::cpu::floats;
+use crate::cpu::{floats, has_kernels, parameter};
 use crate::elementwise::row_sums;
 use crate::lanes::{Slot, filled, vectorised};
 use crate::tape::apply3;
-use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 const EPSILON: f32 = 1e-5;
@@ -26,11 +28,11 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> 
             bias.dims()
         );
     }
-    if x.device().is_cpu() && x.dtype() == DType::F32 {
+    if has_kernels(x) {
         return apply3(
             &x.contiguous()?,
-            &weight.contiguous()?,
-            &bias.contiguous()?,
+            &parameter(weight)?,
+            &parameter(bias)?,
             LayerNorm,
         );
     }
@@ -95,6 +97,19 @@ impl CustomOp3 for LayerNorm {
         Ok((CpuStorage::F32(out), lx.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        lx: &Layout,
+        weight: &CudaStorage,
+        lw: &Layout,
+        bias: &CudaStorage,
+        lb: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        crate::cuda::device::layer_norm([(x, lx), (weight, lw), (bias, lb)])
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -103,6 +118,12 @@ impl CustomOp3 for LayerNorm {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let [dx, dweight, dbias] =
+                crate::cuda::device::layer_norm_gradient([x, &grad.contiguous()?, weight])?;
+            return Ok((Some(dx), Some(dweight), Some(dbias)));
+        }
         // One operator has one result, so dx comes back with the two small gradients behind it.
         let all = x.apply_op3_no_bwd(weight, &grad.contiguous()?, &Gradient)?;
         let (length, channels) = (x.elem_count(), weight.elem_count());

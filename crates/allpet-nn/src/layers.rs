@@ -160,6 +160,7 @@ impl GroupNorm {
     /// With feature-wise modulation `film [B, 2C]` (Perez et al. 2018): scale·(1 + first half), shift + second half.
     pub fn modulated(&self, x: &Tensor, film: &Tensor) -> Result<Tensor> {
         let channels = self.scale.dim(0)?;
+        let film = film.to_dtype(self.scale.dtype())?;
         let (gain, offset) = (film.narrow(1, 0, channels)?, film.narrow(1, channels, channels)?);
         let scale = (gain + 1.0)?.broadcast_mul(&self.scale)?;
         let shift = offset.broadcast_add(&self.shift)?;

@@ -4,12 +4,16 @@
 //! their gradients are silently wrong. Here every operator is a candle custom operator with its own backward,
 //! checked against finite differences in f64; on the CPU it runs on one register kernel (AVX-512, AVX2 or portable,
 //! chosen at run time) and gives the same bytes for any batch size (inference) and thread count.
-//! On other devices the operators fall back to compositions of candle's own that have right gradients.
+//! With the feature `cuda` the operators have kernels for CUDA devices as well, for `f32`, `f16` and `bf16` activations beside
+//! `f32` parameters, deterministic and with the same gradients; [`Params::with_activations`] chooses. On other devices they
+//! are compositions of candle's own that have right gradients.
 
 mod attention;
 mod channel_attention;
 mod conv;
 mod cpu;
+#[cfg(any(test, feature = "cuda"))]
+mod cuda;
 mod elementwise;
 mod error;
 mod gate;

@@ -18,7 +18,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
             Linear,
         )
     } else {
-        x.matmul(&weight.t()?)?.broadcast_add(bias)
+        let (weight, bias) = (weight.to_dtype(x.dtype())?, bias.to_dtype(x.dtype())?);
+        x.matmul(&weight.t()?)?.broadcast_add(&bias)
     }
 }
 

@@ -3,10 +3,12 @@
 //! `y = act(scale[b,c]·x̂ + shift[b,c])`, `x̂` normalised over the channels of a group and all pixels. Scale and shift per
 //! sample carry both the layer's own affine parameters and the conditioning (FiLM), so that neither costs a pass.
 
-use crate::cpu::floats;
+use crate::cpu::{floats, has_kernels, parameter};
 use crate::elementwise::{lane_sum, sigmoid};
 use crate::lanes::{Slot, filled, vectorised};
 use crate::tape::apply3;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -21,8 +23,8 @@ pub fn group_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, groups: usize, sil
     if groups == 0 || c % groups != 0 {
         bail!("group norm: {groups} groups do not divide {c} channels");
     }
-    if x.device().is_cpu() {
-        let (scale, shift) = (scale.contiguous()?, shift.contiguous()?);
+    if x.device().is_cpu() || has_kernels(x) {
+        let (scale, shift) = (parameter(scale)?, parameter(shift)?);
         return apply3(&x.contiguous()?, &scale, &shift, GroupNorm { groups, silu });
     }
     let flat = x.reshape((b, groups, ()))?;
@@ -69,6 +71,20 @@ impl GroupNorm {
             per_group: c / self.groups,
             pixels: h * w,
         })
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl GroupNorm {
+    fn on_device(&self, s: &Sizes) -> crate::cuda::GroupSizes {
+        crate::cuda::GroupSizes {
+            batch: s.batch,
+            groups: self.groups,
+            per_group: s.per_group,
+            pixels: s.pixels,
+            own: s.own,
+            silu: self.silu,
+        }
     }
 }
 
@@ -152,6 +168,20 @@ impl CustomOp3 for GroupNorm {
         Ok((CpuStorage::F32(out), lx.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        lx: &Layout,
+        scale: &CudaStorage,
+        ls: &Layout,
+        shift: &CudaStorage,
+        lt: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let s = self.sizes(lx.dims(), ls.dims(), lt.dims())?;
+        crate::cuda::device::group_norm(&self.on_device(&s), [(x, lx), (scale, ls), (shift, lt)])
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -160,6 +190,13 @@ impl CustomOp3 for GroupNorm {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let s = self.on_device(&self.sizes(x.dims(), scale.dims(), shift.dims())?);
+            let tensors = [&x.contiguous()?, scale, shift, &grad.contiguous()?];
+            let [dx, dscale, dshift] = crate::cuda::device::group_norm_gradient(&s, tensors)?;
+            return Ok((Some(dx), Some(dscale), Some(dshift)));
+        }
         let (b, c, h, w) = x.dims4()?;
         // One operator has one result, so dx comes back with the two small gradients behind it.
         let both = Tensor::stack(&[scale, shift], 0)?.contiguous()?;

@@ -37,6 +37,7 @@ pub struct Params {
     prefix: String,
     seed: u64,
     device: Device,
+    activations: DType,
 }
 
 impl Params {
@@ -47,7 +48,38 @@ impl Params {
             prefix: String::new(),
             seed,
             device: device.clone(),
+            activations: DType::F32,
         }
+    }
+
+    /// The same store, whose networks hold what passes through them as `dtype`: `f32`, or on a CUDA device `bf16`. The
+    /// parameters, their gradients and what enters and leaves a network stay `f32`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for another type, or for `bf16` without kernels on the parameters' device.
+    pub fn with_activations(self, dtype: DType) -> Result<Self> {
+        let kernels = cfg!(feature = "cuda") && self.device.is_cuda();
+        if dtype != DType::F32 && !(dtype == DType::BF16 && kernels) {
+            let place = if self.device.is_cuda() {
+                "on CUDA"
+            } else {
+                "on the CPU"
+            };
+            return Err(Error::Setting {
+                what: "activations".into(),
+                expected: "f32, or bf16 on a CUDA device".into(),
+                got: format!("{} {place}", dtype.as_str()),
+            });
+        }
+        Ok(Self {
+            activations: dtype,
+            ..self
+        })
+    }
+
+    /// What networks hold between their ends.
+    pub fn activations(&self) -> DType {
+        self.activations
     }
 
     /// The same store, with `name.` before every name asked for.

@@ -1,14 +1,16 @@
 //! Changes of resolution and channel joins with right gradients: nearest ×2 upsampling, space-to-depth, concatenation.
 
-use crate::cpu::floats;
+use crate::cpu::{floats, has_kernels};
 use crate::lanes::{Slot, filled};
 use crate::tape::{apply1, apply2};
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// Repeats every pixel 2×2: `[B, C, H, W]` → `[B, C, 2H, 2W]`; its gradient sums the four.
 pub fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
+    if x.device().is_cpu() || has_kernels(x) {
         return apply1(&x.contiguous()?, Upsample);
     }
     let (b, c, h, w) = x.dims4()?;
@@ -26,7 +28,7 @@ pub fn space_to_depth(x: &Tensor, f: usize) -> Result<Tensor> {
     if f == 0 || h % f != 0 || w % f != 0 {
         bail!("space to depth: blocks of {f} do not divide {h} x {w}");
     }
-    if x.device().is_cpu() && x.dtype() == DType::F32 {
+    if has_kernels(x) {
         return apply1(&x.contiguous()?, SpaceToDepth(f));
     }
     let blocks = x
@@ -44,7 +46,7 @@ pub fn depth_to_space(x: &Tensor, f: usize) -> Result<Tensor> {
     if f == 0 || c % (f * f) != 0 {
         bail!("depth to space: blocks of {f} x {f} do not divide {c} channels");
     }
-    if x.device().is_cpu() && x.dtype() == DType::F32 {
+    if has_kernels(x) {
         return apply1(&x.contiguous()?, DepthToSpace(f));
     }
     let blocks = x
@@ -55,7 +57,7 @@ pub fn depth_to_space(x: &Tensor, f: usize) -> Result<Tensor> {
 
 /// Joins two tensors on the channel axis; both must agree in every other axis.
 pub fn concat_channels(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
+    if x.device().is_cpu() || has_kernels(x) && has_kernels(y) {
         apply2(&x.contiguous()?, &y.contiguous()?, Concat)
     } else {
         Tensor::cat(&[x, y], 1)
@@ -94,6 +96,11 @@ impl CustomOp1 for Upsample {
         Ok((CpuStorage::F32(out), Shape::from((b, c, 2 * h, 2 * w))))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, lx: &Layout) -> Result<(CudaStorage, Shape)> {
+        crate::cuda::device::upsample((x, lx))
+    }
+
     fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&SumOfFour)?))
     }
@@ -128,9 +135,25 @@ impl CustomOp1 for SumOfFour {
         let out = unsafe { filled(g.len() / 4, fill) };
         Ok((CpuStorage::F32(out), Shape::from((b, c, h / 2, w / 2))))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, lx: &Layout) -> Result<(CudaStorage, Shape)> {
+        crate::cuda::device::sum_of_four((x, lx))
+    }
 }
 
 struct Concat;
+
+/// Samples, channels of both, height and width.
+fn joined(x: &[usize], y: &[usize]) -> Result<[usize; 5]> {
+    let (&[b, cx, h, w], &[by, cy, hy, wy]) = (x, y) else {
+        bail!("concatenation of {x:?} and {y:?}; expected 4 axes");
+    };
+    if (b, h, w) != (by, hy, wy) {
+        bail!("concatenation of {x:?} and {y:?}; only the channels may differ");
+    }
+    Ok([b, cx, cy, h, w])
+}
 
 impl CustomOp2 for Concat {
     fn name(&self) -> &'static str {
@@ -144,20 +167,7 @@ impl CustomOp2 for Concat {
         y: &CpuStorage,
         ly: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (&[b, cx, h, w], &[by, cy, hy, wy]) = (lx.dims(), ly.dims()) else {
-            bail!(
-                "concatenation of {:?} and {:?}; expected 4 axes",
-                lx.dims(),
-                ly.dims()
-            );
-        };
-        if (b, h, w) != (by, hy, wy) {
-            bail!(
-                "concatenation of {:?} and {:?}; only the channels may differ",
-                lx.dims(),
-                ly.dims()
-            );
-        }
+        let [b, cx, cy, h, w] = joined(lx.dims(), ly.dims())?;
         let (x, y) = (floats("concatenation", x, lx)?, floats("concatenation", y, ly)?);
         let (nx, ny) = (cx * h * w, cy * h * w);
         let fill = |out: &mut [Slot]| {
@@ -174,6 +184,18 @@ impl CustomOp2 for Concat {
         Ok((CpuStorage::F32(out), Shape::from((b, cx + cy, h, w))))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        lx: &Layout,
+        y: &CudaStorage,
+        ly: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        joined(lx.dims(), ly.dims())?;
+        crate::cuda::device::concat([(x, lx), (y, ly)])
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -183,7 +205,9 @@ impl CustomOp2 for Concat {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (cx, cy) = (x.dim(1)?, y.dim(1)?);
         let part = |wanted: bool, first, count| match wanted {
-            true => Ok::<_, candle_core::Error>(Some(grad.apply_op1_no_bwd(&Channels { first, count })?)),
+            true => Ok::<_, candle_core::Error>(Some(
+                grad.contiguous()?.apply_op1_no_bwd(&Channels { first, count })?,
+            )),
             false => Ok(None),
         };
         Ok((part(x.track_op(), 0, cx)?, part(y.track_op(), cx, cy)?))
@@ -215,6 +239,11 @@ impl CustomOp1 for Channels {
         // SAFETY: every sample writes as many channels as asked for.
         let out = unsafe { filled(b * some, fill) };
         Ok((CpuStorage::F32(out), Shape::from((b, self.count, h, w))))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, lx: &Layout) -> Result<(CudaStorage, Shape)> {
+        crate::cuda::device::channels((self.first, self.count), (x, lx))
     }
 }
 
@@ -249,6 +278,11 @@ impl CustomOp1 for SpaceToDepth {
         // SAFETY: each of the f² places in a block writes one plane, row by row.
         let out = unsafe { filled(x.len(), fill) };
         Ok((CpuStorage::F32(out), Shape::from((b, c * f * f, height, width))))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, lx: &Layout) -> Result<(CudaStorage, Shape)> {
+        crate::cuda::device::space_to_depth(self.0, (x, lx))
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
@@ -286,6 +320,11 @@ impl CustomOp1 for DepthToSpace {
         // SAFETY: every value is written to its own place, and there are as many as places.
         let out = unsafe { filled(x.len(), fill) };
         Ok((CpuStorage::F32(out), Shape::from((b, c / (f * f), h * f, w * f))))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, lx: &Layout) -> Result<(CudaStorage, Shape)> {
+        crate::cuda::device::depth_to_space(self.0, (x, lx))
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {

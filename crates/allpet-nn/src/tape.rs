@@ -5,13 +5,13 @@
 //! keeps every activation until its end. While [`record`] runs, the operators of this crate write themselves down here
 //! instead: [`Tape::backward`] walks the record from its end, moves first gradients, adds further ones in place, and lets
 //! go of each activation as soon as it was used. candle's own operators may stand between ours, before and after:
-//! what they did is differentiated by candle. Elsewhere than in host memory, everything is left to candle.
+//! what they did is differentiated by candle. On devices without kernels of this crate, everything is left to candle.
 
 use crate::elementwise::add_into;
 use candle_core::backprop::GradStore;
 use candle_core::op::BackpropOp;
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId, Var,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Result, Shape, Storage, Tensor, TensorId, Var,
 };
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -276,7 +276,7 @@ pub fn recomputed(
 ) -> Result<Tensor> {
     let inputs: Vec<Tensor> = inputs.iter().map(|t| (*t).clone()).collect();
     let recording = MODE.with(|mode| matches!(&*mode.borrow(), Mode::Record(_)));
-    if !recording || inputs.is_empty() || inputs.iter().any(|t| !t.device().is_cpu()) {
+    if !recording || inputs.is_empty() || !inputs.iter().all(recordable) {
         return part(&inputs);
     }
     let result = without_gradients(|| part(&inputs))?;
@@ -362,23 +362,26 @@ enum Plan {
     Record,
 }
 
+/// Whether operators of this crate compute with the tensor's device.
+fn recordable(t: &Tensor) -> bool {
+    t.device().is_cpu() || t.device().is_cuda()
+}
+
 fn plan(args: &[&Tensor]) -> Plan {
     MODE.with(|mode| match &*mode.borrow() {
         Mode::Graph => Plan::Graph,
-        Mode::Record(_) if args.iter().any(|a| a.track_op()) => {
-            match args.iter().all(|a| a.device().is_cpu()) {
-                true => Plan::Record,
-                false => Plan::Graph,
-            }
-        }
+        Mode::Record(_) if args.iter().any(|a| a.track_op()) => match args.iter().all(|a| recordable(a)) {
+            true => Plan::Record,
+            false => Plan::Graph,
+        },
         Mode::Record(_) | Mode::Forget => Plan::Plain,
     })
 }
 
 /// The result as a variable, so that candle's operators on it are tracked down to here and no further.
-fn write_down(computed: (CpuStorage, Shape), applied: Applied) -> Tensor {
+fn write_down(computed: (Storage, Shape), applied: Applied) -> Tensor {
     let (storage, shape) = computed;
-    let result = Tensor::from_storage(Storage::Cpu(storage), shape, BackpropOp::none(), true);
+    let result = Tensor::from_storage(storage, shape, BackpropOp::none(), true);
     MODE.with(|mode| {
         if let Mode::Record(nodes) = &mut *mode.borrow_mut() {
             nodes.push(Node {
@@ -390,11 +393,16 @@ fn write_down(computed: (CpuStorage, Shape), applied: Applied) -> Tensor {
     result
 }
 
-fn host<'a>(storage: &'a Storage, layout: &'a Layout) -> Result<(&'a CpuStorage, &'a Layout)> {
-    match storage {
-        Storage::Cpu(storage) => Ok((storage, layout)),
-        _ => candle_core::bail!("a recorded operator works in host memory"),
-    }
+fn on_host((storage, shape): (CpuStorage, Shape)) -> (Storage, Shape) {
+    (Storage::Cpu(storage), shape)
+}
+
+fn on_cuda((storage, shape): (CudaStorage, Shape)) -> (Storage, Shape) {
+    (Storage::Cuda(storage), shape)
+}
+
+fn elsewhere() -> Result<(Storage, Shape)> {
+    candle_core::bail!("the tensors of a recorded operator lie on different devices")
 }
 
 /// Applies an operator of one argument: written down while [`record`] runs, in candle's graph elsewhere.
@@ -411,8 +419,11 @@ pub fn apply1(x: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<
         Plan::Record => {
             let computed = {
                 let (sx, lx) = x.storage_and_layout();
-                let (sx, lx) = host(&sx, lx)?;
-                op.cpu_fwd(sx, lx)?
+                match &*sx {
+                    Storage::Cpu(sx) => on_host(op.cpu_fwd(sx, lx)?),
+                    Storage::Cuda(sx) => on_cuda(op.cuda_fwd(sx, lx)?),
+                    Storage::Metal(_) => elsewhere()?,
+                }
             };
             Ok(write_down(computed, Applied::One(Box::new(op), [x.clone()])))
         }
@@ -430,8 +441,11 @@ pub fn apply2(x: &Tensor, y: &Tensor, op: impl CustomOp2 + Send + Sync + 'static
         Plan::Record => {
             let computed = {
                 let ((sx, lx), (sy, ly)) = (x.storage_and_layout(), y.storage_and_layout());
-                let ((sx, lx), (sy, ly)) = (host(&sx, lx)?, host(&sy, ly)?);
-                op.cpu_fwd(sx, lx, sy, ly)?
+                match (&*sx, &*sy) {
+                    (Storage::Cpu(sx), Storage::Cpu(sy)) => on_host(op.cpu_fwd(sx, lx, sy, ly)?),
+                    (Storage::Cuda(sx), Storage::Cuda(sy)) => on_cuda(op.cuda_fwd(sx, lx, sy, ly)?),
+                    _ => elsewhere()?,
+                }
             };
             Ok(write_down(
                 computed,
@@ -458,9 +472,15 @@ pub fn apply3(
             let computed = {
                 let (sx, lx) = x.storage_and_layout();
                 let ((sy, ly), (sz, lz)) = (y.storage_and_layout(), z.storage_and_layout());
-                let (sx, lx) = host(&sx, lx)?;
-                let ((sy, ly), (sz, lz)) = (host(&sy, ly)?, host(&sz, lz)?);
-                op.cpu_fwd(sx, lx, sy, ly, sz, lz)?
+                match (&*sx, &*sy, &*sz) {
+                    (Storage::Cpu(sx), Storage::Cpu(sy), Storage::Cpu(sz)) => {
+                        on_host(op.cpu_fwd(sx, lx, sy, ly, sz, lz)?)
+                    }
+                    (Storage::Cuda(sx), Storage::Cuda(sy), Storage::Cuda(sz)) => {
+                        on_cuda(op.cuda_fwd(sx, lx, sy, ly, sz, lz)?)
+                    }
+                    _ => elsewhere()?,
+                }
             };
             Ok(write_down(
                 computed,

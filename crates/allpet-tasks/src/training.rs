@@ -113,7 +113,7 @@ pub fn train_tasks(
         },
         place.device,
     )?;
-    let params = Params::new(train.seed, place.device);
+    let params = train.precision.on(Params::new(train.seed, place.device))?;
     let network =
         TaskNetwork::new(&params.sub("denoiser"), &model, config.method)?.recomputing(train.recompute);
     let statistics = foundation.statistics().clone();

@@ -3,7 +3,7 @@
 //! With gradient `g` of update `n = 1, 2, …`, rate `η`, decay `λ` and `ĝ = c·g` clipped by the factor `c`:
 //! `m ← β₁m + (1-β₁)ĝ`, `v ← β₂v + (1-β₂)ĝ²`,
 //! `w ← (1 - ηλ)w - η·(m/(1-β₁ⁿ)) / (√(v/(1-β₂ⁿ)) + ε)`, and then `ē ← d·ē + (1-d)w`.
-//! In host memory one pass over each parameter does all of it: 5 reads and 4 writes per value.
+//! In host memory and on CUDA devices one pass over each parameter does all of it: 5 reads and 4 writes per value.
 
 use crate::host::{is_host_f32, with_values, with_values_mut};
 use crate::{Error, Result};
@@ -71,18 +71,18 @@ struct Slot {
 
 /// The scalars of one update, ready for `f32` arithmetic.
 #[derive(Clone, Copy)]
-struct Scalars {
-    factor: f32,
-    beta1: f32,
-    one_minus_beta1: f32,
-    beta2: f32,
-    one_minus_beta2: f32,
-    keep: f32,
-    step_size: f32,
-    inverse_correction2: f32,
-    eps: f32,
-    ema: f32,
-    one_minus_ema: f32,
+pub(crate) struct Scalars {
+    pub(crate) factor: f32,
+    pub(crate) beta1: f32,
+    pub(crate) one_minus_beta1: f32,
+    pub(crate) beta2: f32,
+    pub(crate) one_minus_beta2: f32,
+    pub(crate) keep: f32,
+    pub(crate) step_size: f32,
+    pub(crate) inverse_correction2: f32,
+    pub(crate) eps: f32,
+    pub(crate) ema: f32,
+    pub(crate) one_minus_ema: f32,
 }
 
 impl AdamW {
@@ -220,10 +220,17 @@ impl AdamW {
             let scalars = Scalars::new(&self.config, update, slot.var.dims().len() > 1);
             // A gradient remembers what it was made from; detached, that memory is freed.
             let gradient = gradients.get(name).map(|g| g.detach().contiguous()).transpose()?;
-            let host = [slot.var.as_tensor(), &slot.m, &slot.v, &slot.ema]
+            let tensors = [slot.var.as_tensor(), &slot.m, &slot.v, &slot.ema];
+            #[cfg(feature = "cuda")]
+            if tensors
                 .into_iter()
-                .all(is_host_f32);
-            if host {
+                .chain(&gradient)
+                .all(crate::cuda::device::takes)
+            {
+                crate::cuda::device::adamw(tensors, gradient.as_ref(), scalars)?;
+                continue;
+            }
+            if tensors.into_iter().all(is_host_f32) {
                 slot.update_on_host(gradient.as_ref(), scalars)
             } else {
                 slot.update_by_tensors(gradient, scalars)
@@ -247,7 +254,7 @@ impl AdamW {
 }
 
 impl Scalars {
-    fn new(config: &AdamWConfig, update: &Update, decays: bool) -> Self {
+    pub(crate) fn new(config: &AdamWConfig, update: &Update, decays: bool) -> Self {
         let n = (update.step + 1) as f64;
         let decay = if decays { config.weight_decay } else { 0.0 };
         Self {

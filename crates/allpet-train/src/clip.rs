@@ -15,12 +15,23 @@ const CHUNK: usize = 1 << 14;
 pub fn global_norm<'a>(gradients: impl IntoIterator<Item = &'a Tensor>) -> Result<f64> {
     let mut sum = 0.0;
     let mut elsewhere = Vec::new();
+    #[cfg(feature = "cuda")]
+    let mut on_cuda = Vec::new();
     for gradient in gradients {
         if is_host_f32(gradient) {
             sum += with_values(gradient, |values| Ok(sum_of_squares(values)))?;
-        } else {
-            elsewhere.push(gradient.detach().to_dtype(DType::F64)?.sqr()?.sum_all()?);
+            continue;
         }
+        #[cfg(feature = "cuda")]
+        if crate::cuda::device::takes(gradient) {
+            on_cuda.push(gradient.detach());
+            continue;
+        }
+        elsewhere.push(gradient.detach().to_dtype(DType::F64)?.sqr()?.sum_all()?);
+    }
+    #[cfg(feature = "cuda")]
+    {
+        sum += crate::cuda::device::sum_of_squares(&on_cuda)?;
     }
     if !elsewhere.is_empty() {
         // One transfer for all: each would wait for the device.

@@ -1,7 +1,61 @@
 //! The settings of a training run.
 
 use crate::{AdamWConfig, EarlyStop, Error, RateSchedule, Result};
+use allpet_nn::Params;
+use candle_core::DType;
 use serde::{Deserialize, Serialize};
+
+/// How exactly networks compute; parameters, gradients, moments and losses are 32-bit floats in every case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// The same, with ten digits kept in products of matrices (TensorFloat-32); CUDA only.
+    Tf32,
+    /// What passes through networks has eight digits; CUDA only.
+    Bf16,
+}
+
+impl Precision {
+    /// Parameters whose networks compute so. For products of matrices this holds in the whole process.
+    ///
+    /// # Errors
+    /// Anything but [`Precision::F32`] elsewhere than on a CUDA device.
+    pub fn on(self, params: Params) -> Result<Params> {
+        let cuda = cfg!(feature = "cuda") && params.device().is_cuda();
+        if self != Self::F32 && !cuda {
+            return Err(Error::Invalid {
+                what: "training configuration",
+                faults: vec![format!(
+                    "precision is {}; expected f32, or a CUDA device and a build for it",
+                    self.name()
+                )],
+            });
+        }
+        if cuda {
+            candle_core::cuda::set_gemm_reduced_precision_f32(self == Self::Tf32);
+        }
+        match self {
+            Self::Bf16 => Ok(params.with_activations(DType::BF16)?),
+            Self::F32 | Self::Tf32 => Ok(params),
+        }
+    }
+
+    /// What was written before there was a choice says nothing of it.
+    fn is_plain(&self) -> bool {
+        *self == Self::F32
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
 
 /// The settings of a training run; every field has a default, unknown fields are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +87,9 @@ pub struct TrainConfig {
     pub recompute: bool,
     /// Seed of the initial parameters, the batches and their noise.
     pub seed: u64,
+    /// How exactly the networks compute.
+    #[serde(skip_serializing_if = "Precision::is_plain")]
+    pub precision: Precision,
     /// Steps between two checkpoints; 0 writes them by the clock and at the end only.
     pub checkpoint_every_steps: usize,
     /// Minutes between two checkpoints; 0 writes them by the step and at the end only.
@@ -56,6 +113,7 @@ impl Default for TrainConfig {
             early_stop: None,
             recompute: false,
             seed: 0,
+            precision: Precision::F32,
             checkpoint_every_steps: 1_000,
             checkpoint_every_minutes: 5.0,
             log_every: 10,
@@ -156,6 +214,9 @@ impl TrainConfig {
         // Absent where it is not asked for, as in checkpoints from before there was one.
         if let Some(rule) = &self.early_stop {
             settings["early_stop"] = serde_json::json!(rule);
+        }
+        if !self.precision.is_plain() {
+            settings["precision"] = self.precision.name().into();
         }
         settings
     }

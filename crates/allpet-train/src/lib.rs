@@ -10,6 +10,8 @@ pub mod checkpoint;
 mod checksum;
 mod clip;
 mod config;
+#[cfg(any(test, feature = "cuda"))]
+mod cuda;
 mod early_stop;
 mod ema;
 mod error;
@@ -25,7 +27,7 @@ pub use adamw::{AdamW, AdamWConfig, Update};
 pub use checkpoint::{Checkpoint, Identity};
 pub use checksum::Checksum;
 pub use clip::{clip_factor, global_norm};
-pub use config::TrainConfig;
+pub use config::{Precision, TrainConfig};
 pub use early_stop::{EarlyStop, Plateau};
 pub use ema::ema_decay;
 pub use error::{BoxError, Error, Result};

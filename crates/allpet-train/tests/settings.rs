@@ -1,6 +1,8 @@
 //! Rate schedules at their golden points, and what a configuration accepts.
 
-use allpet_train::{EarlyStop, RateSchedule, TrainConfig};
+use allpet_nn::Params;
+use allpet_train::{EarlyStop, Precision, RateSchedule, TrainConfig};
+use candle_core::{DType, Device};
 
 #[test]
 fn rates_at_their_golden_points() {
@@ -90,4 +92,23 @@ fn faults_of_early_stopping_are_named() {
     assert_eq!(config.early_stop, Some(EarlyStop::after(7)));
     let wrong = serde_json::from_str::<TrainConfig>(r#"{ "early_stop": { "window": 7 } }"#);
     assert!(wrong.unwrap_err().to_string().contains("patience"));
+}
+
+#[test]
+fn other_precisions_are_refused_on_the_cpu() {
+    let params = || Params::new(0, &Device::Cpu);
+    assert_eq!(Precision::F32.on(params()).unwrap().activations(), DType::F32);
+    for (name, precision) in [("tf32", Precision::Tf32), ("bf16", Precision::Bf16)] {
+        let read: TrainConfig = serde_json::from_str(&format!("{{\"precision\": \"{name}\"}}")).unwrap();
+        assert_eq!(read.precision, precision);
+        let error = precision.on(params()).unwrap_err().to_string();
+        assert!(
+            error.contains(name) && error.contains("CUDA") && !error.contains('\n'),
+            "{error}"
+        );
+    }
+    assert!(params().with_activations(DType::BF16).is_err());
+    // Files of ordinary runs are what they were.
+    let written = serde_json::to_string(&TrainConfig::default()).unwrap();
+    assert!(!written.contains("precision"));
 }

@@ -95,7 +95,7 @@ impl What {
 
 impl Args {
     pub(crate) fn run(&self) -> Result<Report> {
-        let device = self.device.cpu()?;
+        let device = self.device.open()?;
         let mut plan = Plan::read(self.what, &self.config)?;
         if let Some(patience) = self.patience {
             let rule = &mut plan.train_mut().early_stop;

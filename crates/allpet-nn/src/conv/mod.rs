@@ -1,4 +1,4 @@
-//! Two-dimensional convolution and its gradients on the CPU, grouped or not.
+//! Two-dimensional convolution and its gradients, grouped or not; here on the CPU.
 //!
 //! Forward: `Y = W · windows(X)` ([`product`]). `dX` is the same product with the weights flipped and their channels
 //! exchanged, over the gradient; with a stride it falls into phases ([`polyphase`]). `dW[tap] = Σ dY ⊗ X(shifted by tap)`
@@ -13,9 +13,11 @@ mod polyphase;
 mod product;
 mod weight_gradient;
 
-use crate::cpu::floats;
+use crate::cpu::{floats, has_kernels, parameter};
 use crate::lanes::{Slot, filled};
 use crate::tape::apply3;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use product::{Packed, Planes, Windows, windows_product};
 use rayon::prelude::*;
@@ -66,8 +68,8 @@ pub fn grouped_conv2d(
     window: Window,
     groups: usize,
 ) -> Result<Tensor> {
-    if x.device().is_cpu() {
-        let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);
+    if x.device().is_cpu() || has_kernels(x) {
+        let (x, weight, bias) = (x.contiguous()?, parameter(weight)?, parameter(bias)?);
         apply3(&x, &weight, &bias, Conv { window, groups })
     } else {
         Sizes::new(x.dims(), weight.dims(), window, groups)?;
@@ -78,21 +80,21 @@ pub fn grouped_conv2d(
 
 /// The sizes of one convolution; channels are those of one group.
 #[derive(Clone, Copy)]
-struct Sizes {
-    batch: usize,
-    groups: usize,
-    c_in: usize,
-    c_out: usize,
-    kernel: usize,
-    height: usize,
-    width: usize,
-    out_height: usize,
-    out_width: usize,
-    window: Window,
+pub(crate) struct Sizes {
+    pub(crate) batch: usize,
+    pub(crate) groups: usize,
+    pub(crate) c_in: usize,
+    pub(crate) c_out: usize,
+    pub(crate) kernel: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) out_height: usize,
+    pub(crate) out_width: usize,
+    pub(crate) window: Window,
 }
 
 impl Sizes {
-    fn new(x: &[usize], weight: &[usize], window: Window, groups: usize) -> Result<Self> {
+    pub(crate) fn new(x: &[usize], weight: &[usize], window: Window, groups: usize) -> Result<Self> {
         let (&[batch, channels, height, width], &[c_out, c_in, kernel, kernel_w]) = (x, weight) else {
             bail!(
                 "conv2d: input {x:?} and weight {weight:?}; expected [B, C_in, H, W] and [C_out, C_in / groups, k, k]"
@@ -135,15 +137,15 @@ impl Sizes {
         })
     }
 
-    fn taps(&self) -> usize {
+    pub(crate) fn taps(&self) -> usize {
         self.kernel * self.kernel
     }
 
-    fn pixels(&self) -> usize {
+    pub(crate) fn pixels(&self) -> usize {
         self.height * self.width
     }
 
-    fn out_pixels(&self) -> usize {
+    pub(crate) fn out_pixels(&self) -> usize {
         self.out_height * self.out_width
     }
 
@@ -215,13 +217,7 @@ impl CustomOp3 for Conv {
             floats("conv2d", b, lb)?,
         );
         let channels = s.groups * s.c_out;
-        if b.len() != channels {
-            bail!(
-                "conv2d: bias of {} values; the weight {:?} has {channels} outputs",
-                b.len(),
-                lw.dims(),
-            );
-        }
+        bias_fits(&s, lw, b.len())?;
         let length = s.batch * channels * s.out_pixels();
         let out = if s.depthwise() {
             depthwise::forward(&s, x, w, Some(b))
@@ -252,6 +248,21 @@ impl CustomOp3 for Conv {
         ))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        lx: &Layout,
+        w: &CudaStorage,
+        lw: &Layout,
+        b: &CudaStorage,
+        lb: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let s = Sizes::new(lx.dims(), lw.dims(), self.window, self.groups)?;
+        bias_fits(&s, lw, lb.shape().elem_count())?;
+        crate::cuda::device::conv2d(&s, [(x, lx), (w, lw), (b, lb)])
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -262,6 +273,10 @@ impl CustomOp3 for Conv {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (x, w, grad) = (x.contiguous()?, w.contiguous()?, grad.contiguous()?);
         let sizes = Sizes::new(x.dims(), w.dims(), self.window, self.groups)?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return cuda_gradients(&sizes, [&x, &w, b], &grad);
+        }
         let dx = match x.track_op() {
             true => Some(grad.apply_op2_no_bwd(&w, &InputGradient(sizes))?),
             false => None,
@@ -276,6 +291,36 @@ impl CustomOp3 for Conv {
         };
         Ok((dx, dw, db))
     }
+}
+
+/// `dX`, `dW` and the bias gradient, those that are asked for.
+#[cfg(feature = "cuda")]
+#[allow(clippy::type_complexity)]
+fn cuda_gradients(
+    s: &Sizes,
+    [x, w, b]: [&Tensor; 3],
+    grad: &Tensor,
+) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    let wanted = |t: &Tensor, make: &dyn Fn() -> Result<Tensor>| match t.track_op() {
+        true => make().map(Some),
+        false => Ok(None),
+    };
+    Ok((
+        wanted(x, &|| crate::cuda::device::conv2d_input_gradient(s, [grad, w]))?,
+        wanted(w, &|| crate::cuda::device::conv2d_weight_gradient(s, [x, grad]))?,
+        wanted(b, &|| crate::cuda::device::channel_sums(grad))?,
+    ))
+}
+
+fn bias_fits(s: &Sizes, weight: &Layout, values: usize) -> Result<()> {
+    let channels = s.groups * s.c_out;
+    if values != channels {
+        bail!(
+            "conv2d: bias of {values} values; the weight {:?} has {channels} outputs",
+            weight.dims(),
+        );
+    }
+    Ok(())
 }
 
 /// `dX` from `(dY, W)`.

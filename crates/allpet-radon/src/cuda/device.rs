@@ -1,17 +1,15 @@
 //! The kernels on a CUDA device, through candle.
 
-use super::run::{self, ARGUMENTS, Data, Machine, Resident};
-use super::{Packing, TEXT};
+use super::Packing;
+use super::run::{self, Data, Resident};
 use crate::{Fbp, Projector};
-use candle_core::cuda_backend::cudarc::driver::{
-    CudaSlice, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg,
-};
-use candle_core::cuda_backend::cudarc::nvrtc::compile_ptx;
+use allpet_kernel::Element;
+use allpet_kernel::device::Program;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, DevicePtrMut, DeviceRepr};
 use candle_core::cuda_backend::{CudaDType, CudaDevice, DeviceId, WrapErr};
 use candle_core::{CudaStorage, DType, Error, Layout, Result, Shape, backend::BackendStorage};
 use half::f16;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Tables of a plan and where they lie on each device that has seen it. Clones share them.
@@ -72,86 +70,6 @@ impl<T> Uploaded<T> {
     }
 }
 
-/// One packing's program on a device; kernels run on candle's stream, one after the other.
-struct Program {
-    device: CudaDevice,
-    packing: Packing,
-    name: String,
-    ptx: Arc<str>,
-}
-
-/// Programs that were compiled, for every device.
-static COMPILED: Mutex<Option<HashMap<Packing, Arc<str>>>> = Mutex::new(None);
-
-impl Program {
-    fn new(device: &CudaDevice, packing: Packing) -> Result<Self> {
-        let text = packing.definitions() + include_str!("device.h") + TEXT;
-        // Modules are kept by name alone: the text is part of it.
-        let mut hasher = DefaultHasher::new();
-        text.hash(&mut hasher);
-        let name = format!("allpet-radon-{:016x}", hasher.finish());
-        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-        let compiled = compiled.get_or_insert_default();
-        let ptx = if let Some(ptx) = compiled.get(&packing) {
-            ptx.clone()
-        } else {
-            let ptx: Arc<str> = compile_ptx(text).w()?.to_src().into();
-            compiled.insert(packing, ptx.clone());
-            ptx
-        };
-        Ok(Self {
-            device: device.clone(),
-            packing,
-            name,
-            ptx,
-        })
-    }
-}
-
-impl Machine for Program {
-    type Memory = CudaSlice<u64>;
-    type Error = Error;
-
-    fn packing(&self) -> Packing {
-        self.packing
-    }
-
-    fn scratch(&self, bytes: usize) -> Result<CudaSlice<u64>> {
-        // SAFETY: the kernels write every word before they read it.
-        unsafe { self.device.alloc(bytes.div_ceil(8)) }
-    }
-
-    fn address(&self, memory: &CudaSlice<u64>) -> u64 {
-        memory.device_ptr(&self.device.cuda_stream()).0
-    }
-
-    fn launch(&self, kernel: &'static str, blocks: [usize; 3], arguments: [u64; ARGUMENTS]) -> Result<()> {
-        let [x, y, z] = blocks;
-        // What a grid can have.
-        if x > i32::MAX as usize || y > 65_535 || z > 65_535 {
-            return Err(Error::Msg(format!(
-                "{kernel} of {x} x {y} x {z} blocks; expected at most 2147483647 x 65535 x 65535: fewer slices at a time"
-            )));
-        }
-        let function = self
-            .device
-            .get_or_load_custom_func(kernel, &self.name, &self.ptx)?;
-        let mut builder = function.builder();
-        builder.arg(&arguments);
-        // SAFETY: every kernel takes one structure of at most this size; `run` passes addresses of memory of this
-        // stream and of the sizes it states.
-        unsafe {
-            builder.launch(LaunchConfig {
-                grid_dim: (x as u32, y as u32, z as u32),
-                block_dim: (32, 8, 1),
-                shared_mem_bytes: 0,
-            })
-        }
-        .w()?;
-        Ok(())
-    }
-}
-
 type Run<T> = fn(&Program, &Resident<'_, T>, Data) -> Result<()>;
 
 /// A tensor on the device, and what is to come of it.
@@ -193,8 +111,8 @@ pub(crate) fn reconstruct(fbp: &Fbp, work: Work<'_>) -> Result<(CudaStorage, Sha
 impl Work<'_> {
     fn run<T>(self, uploaded: &Uploaded<T>, run: Run<T>) -> Result<(CudaStorage, Shape)> {
         match self.storage.dtype() {
-            DType::F32 => self.typed::<f32, T>(uploaded, run, false),
-            DType::F16 => self.typed::<f16, T>(uploaded, run, true),
+            DType::F32 => self.typed::<f32, T>(uploaded, run, Element::F32),
+            DType::F16 => self.typed::<f16, T>(uploaded, run, Element::F16),
             other => Err(Error::Msg(format!(
                 "the projector on CUDA needs f32 or f16; the tensor holds {}",
                 other.as_str()
@@ -206,7 +124,7 @@ impl Work<'_> {
         self,
         uploaded: &Uploaded<T>,
         run: Run<T>,
-        half: bool,
+        element: Element,
     ) -> Result<(CudaStorage, Shape)> {
         let Self {
             storage,
@@ -224,11 +142,18 @@ impl Work<'_> {
         // SAFETY: the kernels write every element.
         let mut output = unsafe { device.alloc::<E>(shape.elem_count()) }?;
         if slices > 0 {
-            let program = Program::new(device, Packing::of(half, slices))?;
+            let packing = Packing::of(element, slices);
+            let program = Program::new(device, element, &packing.definitions());
             // The guards stand until the kernels are launched: other streams wait for these.
             let (from, _read) = input.device_ptr(&stream);
             let (to, _written) = output.device_ptr_mut(&stream);
-            run(&program, &uploaded.resident(device), Data { from, to, slices })?;
+            let data = Data {
+                from,
+                to,
+                packing,
+                slices,
+            };
+            run(&program, &uploaded.resident(device), data)?;
         }
         Ok((CudaStorage::wrap_cuda_slice(output, device.clone()), shape))
     }

@@ -3,78 +3,27 @@
 //! Needs a C compiler: `CC`, or else `cc`.
 #![allow(clippy::unwrap_used)]
 
-use super::run::{ARGUMENTS, Data, Machine, Resident, back_project, project, reconstruct};
-use super::{Packing, TEXT};
+use super::Packing;
+use super::run::{Data, Resident, back_project, project, reconstruct};
 use crate::check::layouts;
 use crate::{Fbp, Filter, Instructions, LinearOperator, Projector};
 use allpet_core::{ImageGrid, ParallelGeometry, fill_normal, stream};
+use allpet_kernel::{Element, host::Host};
 use half::f16;
-use libloading::{Library, Symbol};
 use ndarray::ArrayD;
 use std::convert::Infallible;
-use std::process::Command;
-
-type Kernel = unsafe extern "C" fn(*const i32, *const u64);
 
 /// The kernels of one packing as a library of the host.
-struct Host {
+struct Bench {
     packing: Packing,
-    library: Library,
+    host: Host,
 }
 
-impl Host {
+impl Bench {
     fn new(packing: Packing, backward: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (text, library) = (folder.path().join("radon.c"), folder.path().join("radon.so"));
-        let definitions = format!(
-            "{}#define BACKWARD {}\n",
-            packing.definitions(),
-            i32::from(backward)
-        );
-        std::fs::write(&text, definitions + include_str!("host.h") + TEXT).unwrap();
         let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-        let done = Command::new(&compiler)
-            .args(["-std=gnu11", "-O3", "-march=native", "-shared", "-fPIC", "-o"])
-            .args([&library, &text])
-            .arg("-lm")
-            .output()
-            .unwrap_or_else(|e| panic!("{compiler}: {e}; this test needs a C compiler (CC)"));
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        // SAFETY: a library without initialisers.
-        let library = unsafe { Library::new(&library) }.unwrap();
-        Self { packing, library }
-    }
-}
-
-impl Machine for Host {
-    type Memory = Vec<u64>;
-    type Error = Infallible;
-
-    fn packing(&self) -> Packing {
-        self.packing
-    }
-
-    fn scratch(&self, bytes: usize) -> Result<Vec<u64>, Infallible> {
-        // Packs are aligned to 16 bytes, as the allocator aligns large blocks. NaN shows what was never written.
-        Ok(vec![u64::MAX; bytes.div_ceil(8).max(64)])
-    }
-
-    fn address(&self, memory: &Vec<u64>) -> u64 {
-        memory.as_ptr() as u64
-    }
-
-    fn launch(
-        &self,
-        kernel: &'static str,
-        blocks: [usize; 3],
-        arguments: [u64; ARGUMENTS],
-    ) -> Result<(), Infallible> {
-        // SAFETY: every kernel has this signature; `run` passes addresses of live memory of the sizes it states.
-        unsafe {
-            let run: Symbol<'_, Kernel> = self.library.get(kernel).unwrap();
-            run(blocks.map(|b| b as i32).as_ptr(), arguments.as_ptr());
-        }
-        Ok(())
+        let host = Host::new(&compiler, packing.element, &packing.definitions(), backward);
+        Self { packing, host }
     }
 }
 
@@ -86,8 +35,13 @@ fn through(
     slices: usize,
     work: impl Fn(Data) -> Result<(), Infallible>,
 ) -> Vec<f32> {
-    let data = |from: u64, to: u64| Data { from, to, slices };
-    if packing.half {
+    let data = |from: u64, to: u64| Data {
+        from,
+        to,
+        packing,
+        slices,
+    };
+    if packing.element == Element::F16 {
         let from: Vec<f16> = input.iter().map(|v| f16::from_f32(*v)).collect();
         let mut to = vec![f16::NAN; length];
         work(data(from.as_ptr() as u64, to.as_mut_ptr() as u64)).unwrap();
@@ -136,15 +90,15 @@ fn cases() -> Vec<(&'static str, ImageGrid, ParallelGeometry)> {
 }
 
 /// Forward and adjoint of `x` and `y` by the kernels.
-fn both(host: &Host, projector: &Projector, x: &ArrayD<f32>, y: &ArrayD<f32>) -> [Vec<f32>; 2] {
+fn both(host: &Bench, projector: &Projector, x: &ArrayD<f32>, y: &ArrayD<f32>) -> [Vec<f32>; 2] {
     let tables = projector.tables().unwrap();
     let plan = resident(&tables, [&tables.walks, &tables.rays, &[]]);
     let (x, y, slices) = (x.as_slice().unwrap(), y.as_slice().unwrap(), x.shape()[0]);
     let forward = through(host.packing, x, y.len(), slices, |data| {
-        project(host, &plan, data)
+        project(&host.host, &plan, data)
     });
     let adjoint = through(host.packing, y, x.len(), slices, |data| {
-        back_project(host, &plan, data)
+        back_project(&host.host, &plan, data)
     });
     [forward, adjoint]
 }
@@ -157,8 +111,8 @@ fn shapes(batch: usize, grid: &ImageGrid, geometry: &ParallelGeometry) -> (Vec<u
 #[test]
 fn the_kernels_project_as_the_cpu_does_and_are_transposes() {
     for batch in BATCHES {
-        let host = Host::new(Packing::of(false, batch), false);
-        let backward = Host::new(Packing::of(false, batch), true);
+        let host = Bench::new(Packing::of(Element::F32, batch), false);
+        let backward = Bench::new(Packing::of(Element::F32, batch), true);
         for (name, grid, geometry) in cases() {
             let projector = Projector::new(grid, geometry)
                 .unwrap()
@@ -190,7 +144,7 @@ fn the_kernels_project_as_the_cpu_does_and_are_transposes() {
 #[test]
 fn half_precision_is_that_of_the_storage() {
     for batch in [1, 3, 9] {
-        let host = Host::new(Packing::of(true, batch), false);
+        let host = Bench::new(Packing::of(Element::F16, batch), false);
         let (_, grid, geometry) = cases()[1];
         let projector = Projector::new(grid, geometry).unwrap();
         let (of_x, of_y) = shapes(batch, &grid, &geometry);
@@ -210,7 +164,7 @@ fn half_precision_is_that_of_the_storage() {
 #[test]
 fn a_shifted_geometry_is_seen() {
     let (name, grid, geometry) = cases()[0];
-    let host = Host::new(Packing::of(false, 1), false);
+    let host = Bench::new(Packing::of(Element::F32, 1), false);
     let shifted = geometry.with_offset_bins(geometry.offset_bins + 1e-4);
     let (of_x, of_y) = shapes(1, &grid, &geometry);
     let (x, y) = (normal(5, &of_x), normal(6, &of_y));
@@ -223,9 +177,9 @@ fn a_shifted_geometry_is_seen() {
 #[test]
 fn the_kernels_reconstruct_as_the_cpu_does() {
     for (batch, half) in [(1, false), (5, false), (9, true)] {
-        let packing = Packing::of(half, batch);
-        let host = Host::new(packing, false);
-        let backward = Host::new(packing, true);
+        let packing = Packing::of(if half { Element::F16 } else { Element::F32 }, batch);
+        let host = Bench::new(packing, false);
+        let backward = Bench::new(packing, true);
         for (name, grid, geometry) in cases() {
             for (filter, cutoff) in [(Filter::Ramp, 1.0), (Filter::Hann, 0.7)] {
                 let fbp = Fbp::new(grid, geometry, filter, cutoff).unwrap();
@@ -234,9 +188,9 @@ fn the_kernels_reconstruct_as_the_cpu_does() {
                 let (of_x, of_y) = shapes(batch, &grid, &geometry);
                 let y = normal(7, &of_y);
                 let length = of_x.iter().product();
-                let by = |host: &Host| {
+                let by = |bench: &Bench| {
                     through(packing, y.as_slice().unwrap(), length, batch, |data| {
-                        reconstruct(host, &plan, data)
+                        reconstruct(&bench.host, &plan, data)
                     })
                 };
                 let image = by(&host);

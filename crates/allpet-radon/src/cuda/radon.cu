@@ -1,9 +1,7 @@
 /* The projector, its transpose and filtered back-projection, a batch of slices at a time.
  *
- * One text for two compilers: C that is also CUDA C++. A kernel is a row of phases; on a GPU a barrier stands after each
- * (`PHASE`), on a host a loop over the threads of a block runs each phase to its end. What comes before this text
- * defines DEVICE, KERNEL, BLOCK, PHASE, UNROLL, ALIGNED, for the host also the loops over blocks and threads; `from_half`
- * and `to_half`; HALF, whether elements in memory are halves; and SLICES, the slices that one thread holds in registers.
+ * One text for two compilers; what comes before it is allpet-kernel's, and SLICES, the slices that one thread holds in
+ * registers.
  *
  * SLICES slices lie innermost ("packed"), so that neighbouring threads read neighbouring words; sums are f32.
  * Positions are fixed point with 32 binary places (`long long`), the same in projector and transpose: the pixel that a
@@ -18,25 +16,6 @@ enum {
     CHUNK = 32,    /* views that a block keeps at hand when it gathers */
     SPAN = 256     /* bins of a block that filters: WIDTH * HEIGHT */
 };
-
-/* An element in memory. */
-#if HALF
-typedef unsigned short STORE;
-DEVICE float load(STORE bits) {
-    return from_half(bits);
-}
-DEVICE STORE store(float value) {
-    return to_half(value);
-}
-#else
-typedef float STORE;
-DEVICE float load(STORE value) {
-    return value;
-}
-DEVICE STORE store(float value) {
-    return value;
-}
-#endif
 
 /* The slices that lie side by side. */
 typedef struct ALIGNED(SLICES * sizeof(STORE)) {

@@ -1,39 +1,13 @@
 //! Which kernels run, in which order, on how many blocks.
 
-use super::Packing;
 use super::tables::{FbpTables, GROUP, Tables};
+use super::{Packing, UNIT};
+use allpet_kernel::{BLOCK, Machine, arguments};
 
-/// Edge of a block, its other edge, and rows of a thread that gathers (`WIDTH`, `HEIGHT`, `PIXELS` of the kernels).
-const WIDTH: usize = 32;
-const HEIGHT: usize = 8;
+/// Edges of a block, and rows of a thread that gathers (`WIDTH`, `HEIGHT`, `PIXELS` of the kernels).
+const WIDTH: usize = BLOCK[0];
+const HEIGHT: usize = BLOCK[1];
 const PIXELS: usize = 4;
-
-/// Words of a kernel's arguments, at most.
-pub(super) const ARGUMENTS: usize = 8;
-
-/// Something that has memory and runs the kernels in the order in which they are launched.
-pub(super) trait Machine {
-    /// Memory that is given back when dropped.
-    type Memory;
-    type Error;
-
-    /// Which program `launch` takes the kernels from.
-    fn packing(&self) -> Packing;
-
-    /// Memory with anything in it.
-    fn scratch(&self, bytes: usize) -> Result<Self::Memory, Self::Error>;
-
-    /// Where it begins.
-    fn address(&self, memory: &Self::Memory) -> u64;
-
-    /// Starts `blocks` blocks of 32 × 8 threads.
-    fn launch(
-        &self,
-        kernel: &'static str,
-        blocks: [usize; 3],
-        arguments: [u64; ARGUMENTS],
-    ) -> Result<(), Self::Error>;
-}
 
 /// Addresses of tables on the machine.
 pub(super) struct Resident<'a, T> {
@@ -42,30 +16,23 @@ pub(super) struct Resident<'a, T> {
     pub(super) at: [u64; 3],
 }
 
-/// Where the data are, and how many slices.
+/// Where the data are, how they lie, and how many slices.
 #[derive(Clone, Copy)]
 pub(super) struct Data {
     pub(super) from: u64,
     pub(super) to: u64,
+    pub(super) packing: Packing,
     pub(super) slices: usize,
 }
 
 impl Data {
-    fn groups(&self, packing: Packing) -> usize {
-        self.slices.div_ceil(packing.slices)
+    fn groups(&self) -> usize {
+        self.slices.div_ceil(self.packing.slices)
     }
-}
 
-/// A kernel's argument structure: words, then 32-bit numbers two to a word.
-fn arguments(words: &[u64], numbers: &[usize]) -> [u64; ARGUMENTS] {
-    let mut out = [0; ARGUMENTS];
-    let pairs = numbers
-        .chunks(2)
-        .map(|two| two[0] as u64 | (two.get(1).copied().unwrap_or(0) as u64) << 32);
-    for (to, from) in out.iter_mut().zip(words.iter().copied().chain(pairs)) {
-        *to = from;
+    fn pack_bytes(&self) -> usize {
+        self.packing.slices * self.packing.element.bytes()
     }
-    out
 }
 
 /// Packed slices: the data themselves where one slice makes a pack.
@@ -75,15 +42,15 @@ fn packed<M: Machine>(
     elements: usize,
     memory: &mut Option<M::Memory>,
 ) -> Result<u64, M::Error> {
-    let packing = machine.packing();
-    if packing.slices == 1 {
+    if data.packing.slices == 1 {
         return Ok(data.from);
     }
-    let groups = data.groups(packing);
-    let scratch = machine.scratch(groups * elements * packing.slices * packing.element_bytes())?;
+    let groups = data.groups();
+    let scratch = machine.scratch(groups * elements * data.pack_bytes())?;
     let to = machine.address(&scratch);
     *memory = Some(scratch);
     machine.launch(
+        &UNIT,
         "pack",
         [elements.div_ceil(WIDTH * HEIGHT), groups, 1],
         arguments(&[data.from, to, elements as u64], &[data.slices]),
@@ -97,17 +64,18 @@ pub(super) fn project<M: Machine>(
     plan: &Resident<'_, Tables>,
     data: Data,
 ) -> Result<(), M::Error> {
-    let (tables, packing) = (plan.tables, machine.packing());
-    let (grid, groups) = (tables.grid, data.groups(packing));
+    let tables = plan.tables;
+    let (grid, groups) = (tables.grid, data.groups());
     let (mut straight, mut turned) = (None, None);
     let by_row = packed(machine, data, grid.rows * grid.cols, &mut straight)?;
     let mut by_col = by_row;
     if tables.turned {
-        let bytes = groups * grid.rows * grid.cols * packing.slices * packing.element_bytes();
+        let bytes = groups * grid.rows * grid.cols * data.pack_bytes();
         let scratch = machine.scratch(bytes)?;
         by_col = machine.address(&scratch);
         turned = Some(scratch);
         machine.launch(
+            &UNIT,
             "turn",
             [grid.cols.div_ceil(WIDTH), grid.rows.div_ceil(WIDTH), groups],
             arguments(&[data.from, by_col], &[data.slices, grid.rows, grid.cols]),
@@ -115,6 +83,7 @@ pub(super) fn project<M: Machine>(
     }
     let [views, bins] = tables.geometry.shape();
     machine.launch(
+        &UNIT,
         "project",
         [
             bins.div_ceil(WIDTH),
@@ -159,12 +128,13 @@ pub(super) fn reconstruct<M: Machine>(
     plan: &Resident<'_, FbpTables>,
     data: Data,
 ) -> Result<(), M::Error> {
-    let (tables, packing) = (plan.tables, machine.packing());
+    let tables = plan.tables;
     let [views, bins] = tables.geometry.shape();
-    let (width, groups) = (bins + 2 * tables.beyond, data.groups(packing));
-    let filtered = machine.scratch(groups * views * width * packing.slices * packing.element_bytes())?;
+    let (width, groups) = (bins + 2 * tables.beyond, data.groups());
+    let filtered = machine.scratch(groups * views * width * data.pack_bytes())?;
     let from = machine.address(&filtered);
     machine.launch(
+        &UNIT,
         "filter",
         [width.div_ceil(WIDTH * HEIGHT), views, groups],
         arguments(
@@ -194,11 +164,12 @@ fn gather<M: Machine>(
     (taps, ends): (usize, bool),
 ) -> Result<(), M::Error> {
     machine.launch(
+        &UNIT,
         "gather",
         [
             cols.div_ceil(WIDTH),
             rows.div_ceil(HEIGHT * PIXELS),
-            data.groups(machine.packing()),
+            data.groups(),
         ],
         arguments(
             &[data.from, rays, data.to],

@@ -87,7 +87,7 @@ pub fn train_pairs(
         seed: train.seed,
     };
     let source = PairSource::with_first(data, &settings, FirstEnd::Input, place.device)?;
-    let params = Params::new(train.seed, place.device);
+    let params = train.precision.on(Params::new(train.seed, place.device))?;
     let network = match config.from_scratch {
         true => JointNetwork::new(&params.sub("denoiser"), &model, source.kinds())?,
         false => JointNetwork::from_foundation(&params, foundation, source.kinds())?,

@@ -1,0 +1,184 @@
+/* Elements moved, repeated or joined, each on its own. */
+
+/* ---- floats as elements ---- */
+
+typedef struct {
+    const float *from;
+    STORE *to;
+    long long length;
+} NarrowArgs;
+
+DEVICE void narrow_some(const NarrowArgs *a, Thread t) {
+    for (int e = 0; e < EACH; ++e) {
+        const long long i = place(t, e);
+        if (i < a->length) a->to[i] = store(a->from[i]);
+    }
+}
+
+KERNEL(narrow, NarrowArgs) {
+    BLOCK(Nothing, Nothing)
+    PHASE(narrow_some(a, t);)
+    END
+}
+
+/* ---- a run of elements out of each of several longer runs, into such runs ---- */
+
+typedef struct {
+    const STORE *from;
+    STORE *to;
+    long long count, run, from_step, to_step;
+} CopyArgs;
+
+DEVICE void copy_some(const CopyArgs *a, Thread t) {
+    for (int e = 0; e < EACH; ++e) {
+        const long long i = place(t, e);
+        if (i >= a->count * a->run) return;
+        a->to[i / a->run * a->to_step + i % a->run] = a->from[i / a->run * a->from_step + i % a->run];
+    }
+}
+
+KERNEL(copy_runs, CopyArgs) {
+    BLOCK(Nothing, Nothing)
+    PHASE(copy_some(a, t);)
+    END
+}
+
+/* ---- every pixel twice along both axes, and the sum of such fours ---- */
+
+typedef struct {
+    const STORE *from;
+    STORE *to;
+    long long length; /* of the result */
+    int width;        /* of the small image */
+} DoubleArgs;
+
+DEVICE void double_some(const DoubleArgs *a, Thread t) {
+    for (int e = 0; e < EACH; ++e) {
+        const long long i = place(t, e);
+        if (i >= a->length) return;
+        const long long row = i / (2 * a->width);
+        const int col = (int)(i % (2 * a->width));
+        a->to[i] = a->from[row / 2 * a->width + col / 2];
+    }
+}
+
+KERNEL(double_pixels, DoubleArgs) {
+    BLOCK(Nothing, Nothing)
+    PHASE(double_some(a, t);)
+    END
+}
+
+DEVICE void fours_some(const DoubleArgs *a, Thread t) {
+    for (int e = 0; e < EACH; ++e) {
+        const long long i = place(t, e);
+        if (i >= a->length) return;
+        const STORE *from = a->from + i / a->width * 4 * a->width + i % a->width * 2;
+        const STORE *below = from + 2 * a->width;
+        a->to[i] = store((load(from[0]) + load(from[1])) + (load(below[0]) + load(below[1])));
+    }
+}
+
+KERNEL(sum_of_fours, DoubleArgs) {
+    BLOCK(Nothing, Nothing)
+    PHASE(fours_some(a, t);)
+    END
+}
+
+/* ---- blocks of side * side pixels into channels: [plane][row*side + r][col*side + c] <-> [plane][r][c][row][col] ---- */
+
+typedef struct {
+    const STORE *from;
+    STORE *to;
+    long long length;
+    int side, height, width; /* of the image whose pixels are blocks */
+    int back;                /* channels into blocks */
+} BlocksArgs;
+
+DEVICE void blocks_some(const BlocksArgs *a, Thread t) {
+    for (int e = 0; e < EACH; ++e) {
+        const long long i = place(t, e);
+        if (i >= a->length) return;
+        const int col = (int)(i % a->width), row = (int)(i / a->width % a->height);
+        const long long channel = i / a->width / a->height, plane = channel / (a->side * a->side);
+        const int c = (int)(channel % a->side), r = (int)(channel / a->side % a->side);
+        const long long wide =
+            ((plane * a->height + row) * a->side + r) * a->width * a->side + (long long)col * a->side + c;
+        if (a->back)
+            a->to[wide] = a->from[i];
+        else
+            a->to[i] = a->from[wide];
+    }
+}
+
+KERNEL(move_blocks, BlocksArgs) {
+    BLOCK(Nothing, Nothing)
+    PHASE(blocks_some(a, t);)
+    END
+}
+
+/* ---- sum of two ---- */
+
+typedef struct {
+    const STORE *x, *y;
+    STORE *to;
+    long long length;
+} AddArgs;
+
+DEVICE void add_some(const AddArgs *a, Thread t) {
+    for (int e = 0; e < EACH; ++e) {
+        const long long i = place(t, e);
+        if (i < a->length) a->to[i] = store(load(a->x[i]) + load(a->y[i]));
+    }
+}
+
+KERNEL(add_two, AddArgs) {
+    BLOCK(Nothing, Nothing)
+    PHASE(add_some(a, t);)
+    END
+}
+
+/* ---- gate: gelu(a)*b of samples [a, b], and its gradient ---- */
+
+typedef struct {
+    const STORE *x, *dy;
+    STORE *to; /* the result, or the gradient of both halves */
+    long long length, half; /* of all results, and of those of a sample */
+} GateArgs;
+
+DEVICE float normal_below(float x) {
+    return 0.5f * erfcf(-0.70710678f * x);
+}
+
+DEVICE void gate_some(const GateArgs *a, Thread t) {
+    for (int e = 0; e < EACH; ++e) {
+        const long long i = place(t, e);
+        if (i >= a->length) return;
+        const STORE *x = a->x + i / a->half * 2 * a->half + i % a->half;
+        const float gate = load(x[0]);
+        a->to[i] = store(gate * normal_below(gate) * load(x[a->half]));
+    }
+}
+
+KERNEL(gate_forward, GateArgs) {
+    BLOCK(Nothing, Nothing)
+    PHASE(gate_some(a, t);)
+    END
+}
+
+DEVICE void gate_slopes(const GateArgs *a, Thread t) {
+    for (int e = 0; e < EACH; ++e) {
+        const long long i = place(t, e);
+        if (i >= a->length) return;
+        const long long at = i / a->half * 2 * a->half + i % a->half;
+        const float gate = load(a->x[at]), value = load(a->x[at + a->half]), dy = load(a->dy[i]);
+        const float below = normal_below(gate), density = 0.39894228f * expf(-0.5f * gate * gate);
+        a->to[at] = store(dy * value * (below + gate * density));
+        a->to[at + a->half] = store(dy * gate * below);
+    }
+}
+
+KERNEL(gate_backward, GateArgs) {
+    BLOCK(Nothing, Nothing)
+    PHASE(gate_slopes(a, t);)
+    END
+}
