@@ -63,11 +63,15 @@ fn by_cpu(length: usize) -> [Vec<f32>; 4] {
     ]
 }
 
+/// Largest deviation, relative to the largest entry of each.
 fn worst(got: &[Vec<f32>; 4], expected: &[Vec<f32>; 4]) -> f32 {
-    let far = |(g, e): (&f32, &f32)| (g - e).abs() / e.abs().max(1e-3);
-    let each = got.iter().zip(expected);
-    each.flat_map(|(g, e)| g.iter().zip(e).map(far))
-        .fold(0.0, f32::max)
+    let largest = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, f32::max);
+    let each = got.iter().zip(expected).map(|(got, expected)| {
+        assert!(got.iter().all(|v| v.is_finite()));
+        let far = largest(&mut got.iter().zip(expected).map(|(g, e)| (g - e).abs()));
+        far / largest(&mut expected.iter().map(|e| e.abs()))
+    });
+    largest(&mut each.into_iter())
 }
 
 #[test]
