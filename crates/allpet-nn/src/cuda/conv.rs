@@ -1,7 +1,7 @@
 //! Convolutions: windows as columns, some at a time, and products of matrices.
 //!
-//! Forward and input gradient are one algorithm, as on the CPU: the input gradient's windows pass over the gradient
-//! spread out by the stride, with the weights turned over. Columns fill a bounded scratch, for several samples or for a
+//! Forward and input gradient are one algorithm: the input gradient's windows pass over the gradient, spread out by the
+//! stride, with the weights turned over. Columns fill a bounded scratch, for several samples or for a
 //! part of one. Weight gradients of samples are kept apart and added in order.
 
 use super::{CONV, Matrix, Product, Products, SUMS};
