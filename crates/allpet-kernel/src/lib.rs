@@ -21,8 +21,8 @@
 //! THREADS, `Thread` (`bx, by, bz, x, y`), `index_of`, `Nothing`, and of an element in memory `STORE`, `load` and `store`
 //! (to and from `float`; 16-bit types round to nearest, ties to even).
 //!
-//! What starts kernels is written once for any [`Machine`]: a [`Program`](device::Program) on a device (feature `cuda`),
-//! a [`Host`](host::Host) in tests (feature `host`). Without features there is only the trait.
+//! What starts kernels is written once for any [`Machine`]: a `device::Program` (feature `cuda`), in tests a
+//! `host::Host` (feature `host`). Without features there is only the trait.
 
 #[cfg(feature = "cuda")]
 pub mod device;
