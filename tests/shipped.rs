@@ -2,24 +2,34 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use allpet::foundation::RunConfig;
+use allpet::foundation::{Description, RunConfig};
 use allpet::prelude::*;
 use allpet::tasks::{PairRun, TaskRun};
 use ndarray::Axis;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+/// What `docs/recipes/{name}.toml` says.
+fn recipe(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes");
+    std::fs::read_to_string(folder.join(name).with_extension("toml")).unwrap()
+}
+
+/// A file says how it was trained, and that is how its recipe does it.
+fn says(file: &Description, train: &TrainConfig) {
+    let said = |key: &str| file.training[key].clone();
+    assert_eq!(said("steps"), train.steps.to_string());
+    assert_eq!(said("batch"), train.batch.to_string());
+    assert_eq!(said("rate"), train.rate.to_string());
+    assert_eq!(said("seed"), train.seed.to_string());
+}
+
 #[test]
 fn the_file_is_what_its_recipe_makes() {
     let model = pretrained(&Device::Cpu).unwrap();
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes/small-second.toml");
-    let recipe: RunConfig = toml::from_str(&std::fs::read_to_string(recipe).unwrap()).unwrap();
+    let recipe: RunConfig = toml::from_str(&recipe("small-second")).unwrap();
     assert_eq!(*model.config(), ModelConfig::preset(&recipe.preset).unwrap());
-    let said = |key: &str| model.description().training[key].clone();
-    assert_eq!(said("steps"), recipe.train.steps.to_string());
-    assert_eq!(said("batch"), recipe.train.batch.to_string());
-    assert_eq!(said("rate"), recipe.train.rate.to_string());
-    assert_eq!(said("seed"), recipe.train.seed.to_string());
+    says(model.description(), &recipe.train);
     // No more than 500 sinograms a tracer or region, and no more than 20 subjects a set.
     let scales = &model.statistics().scales;
     let count = |fits: &dyn Fn(&Prompt) -> bool| -> usize {
@@ -40,14 +50,9 @@ fn the_file_is_what_its_recipe_makes() {
 #[test]
 fn the_file_of_the_tasks_is_what_its_recipe_makes() {
     let model = allpet::pretrained_tasks(&Device::Cpu).unwrap();
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes/tasks.toml");
-    let recipe: TaskRun = toml::from_str(&std::fs::read_to_string(recipe).unwrap()).unwrap();
-    let said = |key: &str| model.description().training[key].clone();
-    assert_eq!(said("steps"), recipe.train.steps.to_string());
-    assert_eq!(said("batch"), recipe.train.batch.to_string());
-    assert_eq!(said("rate"), recipe.train.rate.to_string());
-    assert_eq!(said("seed"), recipe.train.seed.to_string());
-    assert_eq!(said("sinograms"), "3000");
+    let recipe: TaskRun = toml::from_str(&recipe("tasks")).unwrap();
+    says(model.description(), &recipe.train);
+    assert_eq!(model.description().training["sinograms"], "3000");
     assert_eq!(model.tasks().method, recipe.method);
     assert_eq!(model.config().process.bridge, Some(recipe.bridge));
     for task in Task::ALL {
@@ -62,14 +67,9 @@ fn the_file_of_the_tasks_is_what_its_recipe_makes() {
 #[test]
 fn the_file_of_pairs_is_what_its_recipe_makes() {
     let model = pretrained_pairs(&Device::Cpu).unwrap();
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes/pairs.toml");
-    let recipe: PairRun = toml::from_str(&std::fs::read_to_string(recipe).unwrap()).unwrap();
-    let said = |key: &str| model.description().training[key].clone();
-    assert_eq!(said("steps"), recipe.train.steps.to_string());
-    assert_eq!(said("batch"), recipe.train.batch.to_string());
-    assert_eq!(said("rate"), recipe.train.rate.to_string());
-    assert_eq!(said("seed"), recipe.train.seed.to_string());
-    assert_eq!(said("sinograms"), "3000");
+    let recipe: PairRun = toml::from_str(&recipe("pairs")).unwrap();
+    says(model.description(), &recipe.train);
+    assert_eq!(model.description().training["sinograms"], "3000");
     assert_eq!(model.pairs().goal, recipe.goal);
     // Pairs of what the shipped model of the tasks restores, in its geometry.
     let tasks = pretrained_tasks(&Device::Cpu).unwrap();

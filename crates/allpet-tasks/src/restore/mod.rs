@@ -238,23 +238,13 @@ impl Restorer {
     fn check(&self, sinograms: ArrayView3<'_, f32>, request: &RestoreRequest) -> Result<()> {
         request.task.validate()?;
         self.check_shape(sinograms.shape())?;
-        let mut faults = Vec::new();
-        for (name, value) in [
+        let mut faults = number_faults([
             ("sinograms", sinograms.len_of(Axis(0))),
             ("batch", request.batch),
             ("steps", request.steps),
             ("prompts", request.shown.len()),
-        ] {
-            if value == 0 {
-                faults.push(format!("0 {name}; expected at least 1"));
-            }
-        }
-        if request.samples == 0 || request.samples > MOST_SAMPLES {
-            faults.push(format!(
-                "{} samples; expected 1 to {MOST_SAMPLES}",
-                request.samples
-            ));
-        }
+            ("samples", request.samples),
+        ]);
         if !self.accepts(&request.task) {
             let known: Vec<String> = self.tasks.tasks.iter().map(Downstream::to_string).collect();
             faults.push(format!(
@@ -508,6 +498,19 @@ impl Restorer {
         }
         Ok(())
     }
+}
+
+/// What is wrong with the numbers of a request: of everything at least one is wanted, and samples have no more room than a seed.
+pub(crate) fn number_faults(numbers: [(&str, usize); 5]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (name, value) in numbers {
+        if name == "samples" && value > MOST_SAMPLES {
+            faults.push(format!("{value} samples; expected 1 to {MOST_SAMPLES}"));
+        } else if value == 0 {
+            faults.push(format!("0 {name}; expected at least 1"));
+        }
+    }
+    faults
 }
 
 /// Every value is a number and none is negative; otherwise an error that names the first that is.

@@ -9,7 +9,9 @@ mod data;
 
 use crate::error::{Error, Result};
 use crate::heads::{Head, LowDose};
-use crate::restore::{MOST_SAMPLES, Restored, check_counts, hold_counts, of_sample, summarise, through};
+use crate::restore::{
+    MOST_SAMPLES, Restored, check_counts, hold_counts, number_faults, of_sample, summarise, through,
+};
 use allpet_autoencoder::sample::split;
 use allpet_core::{ParallelGeometry, Prompt, Region, Tracer, check_finite};
 use allpet_diffusion::{
@@ -87,19 +89,13 @@ impl UnpairedRequest {
 
     fn check(&self, inputs: usize) -> Result<()> {
         let mut faults = self.task.faults();
-        for (name, value) in [
+        faults.extend(number_faults([
             ("sinograms", inputs),
             ("batch", self.batch),
             ("steps", self.steps),
             ("prompts", self.shown.len()),
-        ] {
-            if value == 0 {
-                faults.push(format!("0 {name}; expected at least 1"));
-            }
-        }
-        if self.samples == 0 || self.samples > MOST_SAMPLES {
-            faults.push(format!("{} samples; expected 1 to {MOST_SAMPLES}", self.samples));
-        }
+            ("samples", self.samples),
+        ]));
         if let Some(start) = self.start.filter(|start| !(*start > 0.0 && *start <= 1.0)) {
             faults.push(format!("start at {start}; expected more than 0 and at most 1"));
         }
