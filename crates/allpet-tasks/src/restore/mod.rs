@@ -504,7 +504,7 @@ impl Restorer {
 pub(crate) fn number_faults(numbers: [(&str, usize); 5]) -> Vec<String> {
     let mut faults = Vec::new();
     for (name, value) in numbers {
-        if name == "samples" && value > MOST_SAMPLES {
+        if name == "samples" && !(1..=MOST_SAMPLES).contains(&value) {
             faults.push(format!("{value} samples; expected 1 to {MOST_SAMPLES}"));
         } else if value == 0 {
             faults.push(format!("0 {name}; expected at least 1"));
