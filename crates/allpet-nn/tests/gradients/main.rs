@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod bytes;
+mod convolution;
+
 use allpet_core::{fill_normal, stream};
 use allpet_nn::{
     Window, add, attention, channel_attention, concat_channels, conv2d, depth_to_space, gelu_gate,
@@ -9,6 +12,7 @@ use allpet_nn::{
     upsample_nearest, without_gradients,
 };
 use candle_core::{Device, Result, Tensor, Var};
+use convolution::naive_conv;
 
 fn draw(name: &str, shape: &[usize]) -> Vec<f32> {
     let mut values = vec![0f32; shape.iter().product()];
@@ -104,129 +108,6 @@ fn worst(got: &[f32], exact: &[f64]) -> f64 {
 fn close(name: &str, found: (f64, f64)) {
     println!("{name}: values {:.1e}, gradients {:.1e}", found.0, found.1);
     assert!(found.0 < 3e-6 && found.1 < 2e-5, "{name}: {found:?}");
-}
-
-/// `(b, c_in, c_out, h, w, k)`.
-type ConvCase = (usize, usize, usize, usize, usize, usize);
-
-fn naive_conv(v: &[Vec<f64>], (b, ci, co, h, w, k): ConvCase, window: Window) -> Vec<f64> {
-    let out = |n: usize| (n + 2 * window.padding - k) / window.stride + 1;
-    let (oh, ow) = (out(h), out(w));
-    let mut y = vec![0f64; b * co * oh * ow];
-    for n in 0..b {
-        for o in 0..co {
-            for r in 0..oh {
-                for c in 0..ow {
-                    let mut sum = v[2][o];
-                    for i in 0..ci {
-                        for a in 0..k {
-                            for e in 0..k {
-                                let (row, col) = (r * window.stride + a, c * window.stride + e);
-                                if row < window.padding || col < window.padding {
-                                    continue;
-                                }
-                                let (row, col) = (row - window.padding, col - window.padding);
-                                if row < h && col < w {
-                                    sum += v[0][((n * ci + i) * h + row) * w + col]
-                                        * v[1][((o * ci + i) * k + a) * k + e];
-                                }
-                            }
-                        }
-                    }
-                    y[((n * co + o) * oh + r) * ow + c] = sum;
-                }
-            }
-        }
-    }
-    y
-}
-
-#[test]
-fn convolutions() {
-    let cases: &[(ConvCase, usize, usize)] = &[
-        ((2, 3, 5, 6, 7, 3), 1, 1),
-        ((1, 9, 10, 5, 33, 3), 1, 1),
-        ((3, 4, 6, 8, 8, 1), 1, 0),
-        ((1, 3, 4, 8, 8, 3), 2, 1),
-        ((2, 2, 3, 7, 9, 3), 2, 1),
-        ((1, 2, 3, 8, 9, 3), 2, 1),
-        ((1, 2, 2, 6, 6, 3), 1, 0),
-        ((1, 2, 2, 8, 6, 2), 2, 0),
-        // Rows that fill one register and two, with more channels than pass over them at once.
-        ((1, 20, 3, 2, 16, 3), 1, 1),
-        ((1, 17, 15, 1, 32, 3), 1, 1),
-        ((9, 2, 3, 4, 2, 3), 1, 1),
-        // Phases of the input that fill registers; that are empty; that have no taps; that need no zeros before them.
-        ((1, 3, 4, 4, 64, 3), 2, 1),
-        ((1, 3, 4, 4, 32, 3), 2, 1),
-        ((2, 3, 4, 5, 6, 1), 2, 0),
-        ((1, 2, 3, 2, 7, 2), 3, 0),
-        ((1, 2, 3, 9, 8, 5), 3, 2),
-        ((1, 2, 3, 5, 6, 4), 2, 3),
-        ((1, 2, 3, 1, 1, 3), 2, 1),
-    ];
-    for (case, stride, padding) in cases {
-        let (b, ci, co, h, w, k) = *case;
-        let window = Window {
-            stride: *stride,
-            padding: *padding,
-        };
-        let found = deviations(
-            &[&[b, ci, h, w], &[co, ci, k, k], &[co]],
-            &|v| naive_conv(v, *case, window),
-            &|t| conv2d(&t[0], &t[1], &t[2], window),
-        );
-        close(&format!("conv {case:?} {window:?}"), found);
-    }
-}
-
-/// Group by group, each a convolution of its own channels.
-fn naive_grouped(v: &[Vec<f64>], case: ConvCase, window: Window, groups: usize) -> Vec<f64> {
-    let (b, ci, co, h, w, k) = case;
-    let (gi, go) = (ci / groups, co / groups);
-    let parts: Vec<Vec<f64>> = (0..groups)
-        .map(|g| {
-            let x = (0..b).flat_map(|n| v[0][(n * ci + g * gi) * h * w..][..gi * h * w].to_vec());
-            let part = [
-                x.collect(),
-                v[1][g * go * gi * k * k..][..go * gi * k * k].to_vec(),
-                v[2][g * go..][..go].to_vec(),
-            ];
-            naive_conv(&part, (b, gi, go, h, w, k), window)
-        })
-        .collect();
-    let plane = parts[0].len() / b / go;
-    (0..b * co * plane)
-        .map(|i| {
-            let (n, o, p) = (i / plane / co, i / plane % co, i % plane);
-            parts[o / go][(n * go + o % go) * plane + p]
-        })
-        .collect()
-}
-
-#[test]
-fn grouped_convolutions() {
-    let cases: &[(ConvCase, usize, usize, usize)] = &[
-        ((2, 4, 6, 5, 6, 3), 1, 1, 2),
-        ((2, 4, 4, 5, 19, 3), 1, 1, 4),
-        ((3, 2, 2, 6, 7, 5), 1, 2, 2),
-        ((1, 3, 3, 6, 6, 3), 1, 0, 3),
-        ((2, 3, 3, 6, 7, 3), 2, 1, 3),
-        ((1, 2, 4, 4, 4, 3), 1, 1, 2),
-    ];
-    for (case, stride, padding, groups) in cases {
-        let (b, ci, co, h, w, k) = *case;
-        let window = Window {
-            stride: *stride,
-            padding: *padding,
-        };
-        let found = deviations(
-            &[&[b, ci, h, w], &[co, ci / groups, k, k], &[co]],
-            &|v| naive_grouped(v, *case, window, *groups),
-            &|t| grouped_conv2d(&t[0], &t[1], &t[2], window, *groups),
-        );
-        close(&format!("conv {case:?} in {groups} groups {window:?}"), found);
-    }
 }
 
 #[test]
@@ -610,73 +491,6 @@ fn a_broken_gradient_is_noticed() {
         &|t| conv2d(&t[0], &t[1], &t[2], right),
     );
     assert!(found.0 > 5e-4 && found.1 > 5e-4, "{found:?}");
-}
-
-#[test]
-fn bytes_do_not_depend_on_batch_or_threads() {
-    let x = Tensor::from_vec(draw("x", &[5, 6, 9, 7]), (5, 6, 9, 7), &Device::Cpu).unwrap();
-    let w = Tensor::from_vec(draw("w", &[12, 6, 3, 3]), (12, 6, 3, 3), &Device::Cpu).unwrap();
-    let bias = Tensor::from_vec(draw("b", &[12]), 12, &Device::Cpu).unwrap();
-    let (gain, offset) = (
-        Tensor::ones((5, 12), candle_core::DType::F32, &Device::Cpu).unwrap(),
-        draw("o", &[5, 12]),
-    );
-    let offset = Tensor::from_vec(offset, (5, 12), &Device::Cpu).unwrap();
-    let lw = Tensor::from_vec(draw("lw", &[9, 252]), (9, 252), &Device::Cpu).unwrap();
-    let lb = Tensor::from_vec(draw("lb", &[9]), 9, &Device::Cpu).unwrap();
-    let run = |from: usize, count: usize| -> Vec<f32> {
-        let y = conv2d(&x.narrow(0, from, count).unwrap(), &w, &bias, Window::same(3)).unwrap();
-        let part = |t: &Tensor| t.narrow(0, from, count).unwrap();
-        let y = group_norm(&y, &part(&gain), &part(&offset), 3, true).unwrap();
-        let y = attention(&y, 2).unwrap();
-        let y = linear(&y.reshape((count, ())).unwrap(), &lw, &lb).unwrap();
-        y.flatten_all().unwrap().to_vec1().unwrap()
-    };
-    let whole = run(0, 5);
-    let single: Vec<f32> = (0..5).flat_map(|i| run(i, 1)).collect();
-    assert_eq!(whole, single);
-    for threads in [1, 2, 3] {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
-        assert_eq!(pool.install(|| run(0, 5)), whole);
-    }
-}
-
-#[test]
-fn bytes_of_a_strided_gradient_do_not_depend_on_batch_or_threads() {
-    let window = Window {
-        stride: 2,
-        padding: 1,
-    };
-    let constant =
-        |name: &str, shape: &[usize]| Tensor::from_vec(draw(name, shape), shape, &Device::Cpu).unwrap();
-    for (width, groups) in [(64, 1), (13, 1), (9, 2)] {
-        let x = constant("x", &[5, 6, 7, width]);
-        let (w, bias) = (constant("w", &[8, 6 / groups, 3, 3]), constant("b", &[8]));
-        let r = constant("r", &[5, 8, 4, width.div_ceil(2)]);
-        let run = |from: usize, count: usize| -> Vec<f32> {
-            let x = Var::from_tensor(&x.narrow(0, from, count).unwrap()).unwrap();
-            let (loss, tape) = record(|| {
-                let y = grouped_conv2d(x.as_tensor(), &w, &bias, window, groups)?;
-                (y * r.narrow(0, from, count)?)?.sum_all()
-            });
-            let gradients = tape.backward(&loss.unwrap()).unwrap();
-            let of_x = gradients.get(&x).unwrap().flatten_all().unwrap();
-            of_x.to_vec1().unwrap()
-        };
-        let whole = run(0, 5);
-        let single: Vec<f32> = (0..5).flat_map(|i| run(i, 1)).collect();
-        assert_eq!(whole, single);
-        for threads in [1, 2, 3] {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
-            assert_eq!(pool.install(|| run(0, 5)), whole);
-        }
-    }
 }
 
 #[test]
