@@ -55,7 +55,7 @@ impl Program {
             return Ok(found.clone());
         }
         let definitions = self.element.definition().to_owned() + &self.definitions;
-        let text = definitions + include_str!("device.h") + unit.text;
+        let text = definitions + include_str!("device.h") + crate::COMMON + unit.text;
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
         let made = Compiled {

@@ -35,7 +35,7 @@ impl Host {
         let fault = |e: &dyn std::fmt::Display| -> ! { panic!("{}, {}: {e}", unit.name, self.compiler) };
         let folder = tempfile::tempdir().unwrap_or_else(|e| fault(&e));
         let (text, library) = (folder.path().join("kernels.c"), folder.path().join("kernels.so"));
-        let source = self.definitions.clone() + include_str!("host.h") + unit.text;
+        let source = self.definitions.clone() + include_str!("host.h") + crate::COMMON + unit.text;
         std::fs::write(&text, source).unwrap_or_else(|e| fault(&e));
         let done = Command::new(&self.compiler)
             .args(["-std=gnu11", "-O3", "-march=native", "-shared", "-fPIC", "-o"])

@@ -10,16 +10,20 @@
 //!     const long long i = (long long)t.bx * THREADS + index_of(t);
 //!     if (i < a->count) a->y[i] = store(a->factor * load(a->x[i]));
 //! }
+//! ONE_PHASE(scale, ScaleArgs, scale_one)
+//! ```
+//!
+//! What comes before the text (`device.h` or `host.h`) defines DEVICE, UNROLL, ALIGNED, KERNEL, BLOCK, PHASE, END,
+//! THREADS, `Thread` (`bx, by, bz, x, y`), `index_of`, `Nothing`, and of an element in memory `STORE`, `load` and `store`
+//! (to and from `float`; 16-bit types round to nearest, ties to even); `common.h` adds ONE_PHASE, a kernel of one phase:
+//!
+//! ```c
 //! KERNEL(scale, ScaleArgs) {
 //!     BLOCK(Nothing, Nothing)
 //!     PHASE(scale_one(a, t);)
 //!     END
 //! }
 //! ```
-//!
-//! What comes before the text (`device.h` or `host.h`) defines DEVICE, UNROLL, ALIGNED, KERNEL, BLOCK, PHASE, END,
-//! THREADS, `Thread` (`bx, by, bz, x, y`), `index_of`, `Nothing`, and of an element in memory `STORE`, `load` and `store`
-//! (to and from `float`; 16-bit types round to nearest, ties to even).
 //!
 //! What starts kernels is written once for any [`Machine`]: a `device::Program` (feature `cuda`), in tests a
 //! `host::Host` (feature `host`). Without features there is only the trait.
@@ -28,6 +32,10 @@
 pub mod device;
 #[cfg(feature = "host")]
 pub mod host;
+
+/// What stands between `device.h` or `host.h` and the kernels.
+#[cfg(any(feature = "cuda", feature = "host"))]
+const COMMON: &str = include_str!("common.h");
 
 /// Words of 64 bits of a kernel's arguments, at most.
 pub const ARGUMENTS: usize = 16;

@@ -205,8 +205,4 @@ DEVICE void along_some(const AlongArgs *a, Thread t) {
     }
 }
 
-KERNEL(take_along, AlongArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(along_some(a, t);)
-    END
-}
+ONE_PHASE(take_along, AlongArgs, along_some)

@@ -39,11 +39,7 @@ DEVICE void windows_some(const WindowsArgs *a, Thread t) {
     }
 }
 
-KERNEL(windows, WindowsArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(windows_some(a, t);)
-    END
-}
+ONE_PHASE(windows, WindowsArgs, windows_some)
 
 /* ---- weights [group][out][in][tap] -> [group][in][out][tap in reverse], as elements ---- */
 
@@ -65,11 +61,7 @@ DEVICE void turn_some(const TurnArgs *a, Thread t) {
     }
 }
 
-KERNEL(turn_weights, TurnArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(turn_some(a, t);)
-    END
-}
+ONE_PHASE(turn_weights, TurnArgs, turn_some)
 
 /* ---- every plane filled with its channel's bias ---- */
 
@@ -88,11 +80,7 @@ DEVICE void bias_some(const BiasArgs *a, Thread t) {
     }
 }
 
-KERNEL(fill_bias, BiasArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(bias_some(a, t);)
-    END
-}
+ONE_PHASE(fill_bias, BiasArgs, bias_some)
 
 /* ---- depthwise ---- */
 
@@ -129,11 +117,7 @@ DEVICE void depth_output(const DepthArgs *a, Thread t) {
     }
 }
 
-KERNEL(depth_forward, DepthArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(depth_output(a, t);)
-    END
-}
+ONE_PHASE(depth_forward, DepthArgs, depth_output)
 
 typedef struct {
     const STORE *dy;
@@ -164,11 +148,7 @@ DEVICE void depth_gather(const DepthInputArgs *a, Thread t) {
     }
 }
 
-KERNEL(depth_input, DepthInputArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(depth_gather(a, t);)
-    END
-}
+ONE_PHASE(depth_input, DepthInputArgs, depth_gather)
 
 typedef struct {
     const STORE *x, *dy;

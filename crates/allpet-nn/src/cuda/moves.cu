@@ -15,11 +15,7 @@ DEVICE void narrow_some(const NarrowArgs *a, Thread t) {
     }
 }
 
-KERNEL(narrow, NarrowArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(narrow_some(a, t);)
-    END
-}
+ONE_PHASE(narrow, NarrowArgs, narrow_some)
 
 /* ---- a run of elements out of each of several longer runs, into such runs ---- */
 
@@ -37,11 +33,7 @@ DEVICE void copy_some(const CopyArgs *a, Thread t) {
     }
 }
 
-KERNEL(copy_runs, CopyArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(copy_some(a, t);)
-    END
-}
+ONE_PHASE(copy_runs, CopyArgs, copy_some)
 
 /* ---- every pixel twice along both axes, and the sum of such fours ---- */
 
@@ -62,11 +54,7 @@ DEVICE void double_some(const DoubleArgs *a, Thread t) {
     }
 }
 
-KERNEL(double_pixels, DoubleArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(double_some(a, t);)
-    END
-}
+ONE_PHASE(double_pixels, DoubleArgs, double_some)
 
 DEVICE void fours_some(const DoubleArgs *a, Thread t) {
     for (int e = 0; e < EACH; ++e) {
@@ -78,11 +66,7 @@ DEVICE void fours_some(const DoubleArgs *a, Thread t) {
     }
 }
 
-KERNEL(sum_of_fours, DoubleArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(fours_some(a, t);)
-    END
-}
+ONE_PHASE(sum_of_fours, DoubleArgs, fours_some)
 
 /* ---- blocks of side * side pixels into channels: [plane][row*side + r][col*side + c] <-> [plane][r][c][row][col] ---- */
 
@@ -110,11 +94,7 @@ DEVICE void blocks_some(const BlocksArgs *a, Thread t) {
     }
 }
 
-KERNEL(move_blocks, BlocksArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(blocks_some(a, t);)
-    END
-}
+ONE_PHASE(move_blocks, BlocksArgs, blocks_some)
 
 /* ---- sum of two ---- */
 
@@ -131,11 +111,7 @@ DEVICE void add_some(const AddArgs *a, Thread t) {
     }
 }
 
-KERNEL(add_two, AddArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(add_some(a, t);)
-    END
-}
+ONE_PHASE(add_two, AddArgs, add_some)
 
 /* ---- gate: gelu(a)*b of samples [a, b], and its gradient ---- */
 
@@ -159,11 +135,7 @@ DEVICE void gate_some(const GateArgs *a, Thread t) {
     }
 }
 
-KERNEL(gate_forward, GateArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(gate_some(a, t);)
-    END
-}
+ONE_PHASE(gate_forward, GateArgs, gate_some)
 
 DEVICE void gate_slopes(const GateArgs *a, Thread t) {
     for (int e = 0; e < EACH; ++e) {
@@ -177,8 +149,4 @@ DEVICE void gate_slopes(const GateArgs *a, Thread t) {
     }
 }
 
-KERNEL(gate_backward, GateArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(gate_slopes(a, t);)
-    END
-}
+ONE_PHASE(gate_backward, GateArgs, gate_slopes)

@@ -158,11 +158,7 @@ DEVICE void apply_chunk(const ApplyArgs *a, Thread t) {
     }
 }
 
-KERNEL(group_apply, ApplyArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(apply_chunk(a, t);)
-    END
-}
+ONE_PHASE(group_apply, ApplyArgs, apply_chunk)
 
 /* ---- gradient: du = dy*act'(u); of every plane's chunk the sums of du and du*x^: `parts` [plane][chunk][2] ---- */
 
@@ -265,8 +261,4 @@ DEVICE void input_chunk(const InputArgs *a, Thread t) {
     }
 }
 
-KERNEL(group_input, InputArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(input_chunk(a, t);)
-    END
-}
+ONE_PHASE(group_input, InputArgs, input_chunk)

@@ -40,8 +40,4 @@ DEVICE void parts_sum(const PartsArgs *a, Thread t) {
     a->sums[i] = sum;
 }
 
-KERNEL(sum_parts, PartsArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(parts_sum(a, t);)
-    END
-}
+ONE_PHASE(sum_parts, PartsArgs, parts_sum)

@@ -80,11 +80,7 @@ DEVICE void pack_one(const PackArgs *a, Thread t) {
     a->to[t.by * a->elements + i] = pack;
 }
 
-KERNEL(pack, PackArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(pack_one(a, t);)
-    END
-}
+ONE_PHASE(pack, PackArgs, pack_one)
 
 /* ---- turning: the same with rows and columns exchanged, through a tile ---- */
 
@@ -183,11 +179,7 @@ DEVICE void project_bins(const ProjectArgs *a, Thread t) {
     }
 }
 
-KERNEL(project, ProjectArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(project_bins(a, t);)
-    END
-}
+ONE_PHASE(project, ProjectArgs, project_bins)
 
 /* ---- gathering: a thread sums all views for one column of PIXELS rows; transpose and back-projection ---- */
 

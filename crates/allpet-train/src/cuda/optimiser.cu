@@ -26,11 +26,7 @@ DEVICE void update_some(const UpdateArgs *a, Thread t) {
     }
 }
 
-KERNEL(adamw, UpdateArgs) {
-    BLOCK(Nothing, Nothing)
-    PHASE(update_some(a, t);)
-    END
-}
+ONE_PHASE(adamw, UpdateArgs, update_some)
 
 /* ---- sums of squares of SPAN elements each ---- */
 

@@ -419,7 +419,11 @@ fn every_kernel_is_started() {
             .map(|rest| rest.split([',', '"']).next().unwrap().trim().to_owned())
             .collect()
     };
-    let kernels: HashSet<String> = UNITS.iter().flat_map(|u| of(u.text, "KERNEL(")).collect();
+    let kernels: HashSet<String> = UNITS
+        .iter()
+        .flat_map(|unit| ["KERNEL(", "ONE_PHASE("].map(|mark| of(unit.text, mark)))
+        .flatten()
+        .collect();
     let sources = [
         include_str!("../mod.rs"),
         include_str!("../norm.rs"),
